@@ -1,0 +1,291 @@
+"""The operator contract and its algebra.
+
+An operator maps a batch of events to a batch of events, ``(N, *domain_shape) -> (N, *range_shape)``. A linear one
+also has an adjoint under the (complex) inner product ``<a, b> = sum conj(a) b``; its real part is meant where the
+domain is real and the range complex. Subclasses write `_forward` and `_adjoint` as plain tensor functions; shape
+and dtype checks and automatic differentiation (the backward of `forward` is `adjoint`, and the reverse) are written
+here, once; what `A @ B`, `A + B`, `c * A`, `A.H` and `A[rows]` return is in `invdiff.operators.algebra`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import DTypeError, InputError, ShapeError
+
+__all__ = ["LinearOperator", "Operator"]
+
+_COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+class Operator:
+    """A forward model ``y = A(x)``; nonlinear unless it is a `LinearOperator`.
+
+    Attributes set by the subclass:
+
+    - ``domain_shape``, ``range_shape``: event shapes of x and y (no batch axis).
+    - ``domain``, ``range``: ``"real"`` or ``"complex"``.
+    - ``range_mask``: boolean tensor that broadcasts to ``range_shape``, true where a datum exists; None if
+      everywhere. Outside it `forward` returns zeros, which are neither data nor noise.
+    - ``n_problems``: how many independent problems the operator holds (each with its own coil maps, say). With 1 it
+      applies to any N; with P > 1 only to N = P, and `take` selects some of them.
+    """
+
+    is_linear = False
+    domain_shape: tuple[int, ...]
+    range_shape: tuple[int, ...]
+    domain: str = "real"
+    range: str = "real"
+    range_mask: Tensor | None = None
+    n_problems: int = 1
+
+    # ---- what a subclass writes -------------------------------------------------------------------------------
+    def _forward(self, x: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} does not define _forward(x)")
+
+    def _buffers(self) -> Mapping[str, Tensor | Operator | None]:
+        """Tensors and operators held, by attribute name: `to` moves and converts these."""
+        return {
+            name: value for name, value in vars(self).items() if isinstance(value, (Tensor, Operator)) or value is None
+        }
+
+    @classmethod
+    def example(cls, rng: torch.Generator) -> Operator:
+        """Build a small instance for the conformance suite."""
+        raise InputError(f"{cls.__name__} has no example(rng); write one so that its conformance can be checked")
+
+    def state(self) -> dict[str, Any]:
+        """Return the constructor's arguments as tensors, numbers, strings and operators, so it can be saved."""
+        raise InputError(f"{type(self).__name__} cannot be saved: it does not define state()")
+
+    # ---- what a user calls ------------------------------------------------------------------------------------
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the operator to ``x`` of shape ``(N, *domain_shape)``.
+
+        Raises:
+            ShapeError: the shape of x is not ``(N, *domain_shape)``.
+            DTypeError: x is real where the domain is complex, or the reverse, or not floating point.
+        """
+        self._check(x, self.domain_shape, self.domain, "x", "forward")
+        return self._forward(x)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+    def vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Vector-Jacobian product ``J(x)^H v``, shape ``(N, *domain_shape)``."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            (out,) = torch.autograd.grad(self.forward(x), x, v)
+        return out
+
+    def jvp(self, x: Tensor, u: Tensor) -> Tensor:
+        """Jacobian-vector product ``J(x) u``, shape ``(N, *range_shape)``."""
+        return torch.func.jvp(self.forward, (x,), (u,))[1]
+
+    def take(self, problems: Sequence[int]) -> Operator:
+        """Return the operator of the given problems, in that order; itself where all problems share it."""
+        if self.n_problems == 1:
+            return self
+        raise InputError(f"{type(self).__name__} holds {self.n_problems} problems but does not define take()")
+
+    def to(self, target: torch.device | str | torch.dtype) -> Operator:
+        """Return a copy on a device or in a precision (``torch.float64`` makes complex buffers complex128)."""
+        import copy
+
+        out = copy.copy(self)
+        for name, value in self._buffers().items():
+            if isinstance(value, Operator):
+                setattr(out, name, value.to(target))
+            elif isinstance(value, Tensor):
+                setattr(out, name, _convert(value, target))
+        out._refresh()
+        return out
+
+    def _refresh(self) -> None:
+        """Drop whatever was derived from the buffers (called on the copy that `to` makes)."""
+
+    @property
+    def size(self) -> int:
+        """Number of data of one problem: complex entries counted once, unmeasured entries not at all."""
+        if self.range_mask is None:
+            return math.prod(self.range_shape)
+        return int(torch.broadcast_to(self.range_mask, self.range_shape).sum())
+
+    def __repr__(self) -> str:
+        kinds = {"real": "R", "complex": "C"}
+        shapes = [
+            f"{kinds[k]}^({'x'.join(map(str, s))})"
+            for k, s in ((self.domain, self.domain_shape), (self.range, self.range_shape))
+        ]
+        return f"{type(self).__name__}[{shapes[0]} -> {shapes[1]}]"
+
+    # ---- algebra ----------------------------------------------------------------------------------------------
+    def __matmul__(self, other: Operator) -> Operator:
+        if not isinstance(other, Operator):
+            return NotImplemented
+        from invdiff.operators.algebra import Compose, ComposeNonlinear
+
+        both = isinstance(self, LinearOperator) and isinstance(other, LinearOperator)
+        return Compose(self, other) if both else ComposeNonlinear(self, other)
+
+    # ---- checks -----------------------------------------------------------------------------------------------
+    def _check(self, x: Tensor, shape: tuple[int, ...], kind: str, name: str, method: str) -> None:
+        if not isinstance(x, Tensor):
+            raise DTypeError(f"{self!r}.{method} got {name} of type {type(x).__name__}; it expects a torch.Tensor")
+        if tuple(x.shape[1:]) != shape or x.ndim != len(shape) + 1:
+            raise ShapeError(
+                f"{self!r}.{method} got {name} of shape {tuple(x.shape)}; it expects (N, {', '.join(map(str, shape))})"
+            )
+        if self.n_problems > 1 and x.shape[0] != self.n_problems:
+            raise ShapeError(
+                f"{self!r}.{method} got {x.shape[0]} events; the operator holds {self.n_problems} problems, one event"
+                " each: select with take(problems)"
+            )
+        if kind == "complex" and not x.is_complex():
+            raise DTypeError(
+                f"{self!r}.{method} got real {name} ({x.dtype}); it expects complex: use {name}.to(complex64)"
+            )
+        if kind == "real" and not x.is_floating_point():
+            raise DTypeError(f"{self!r}.{method} got {name} of {x.dtype}; it expects real floating point")
+
+
+def _convert(value: Tensor, target: torch.device | str | torch.dtype) -> Tensor:
+    if not isinstance(target, torch.dtype):
+        return value.to(torch.device(target))
+    if value.is_complex():
+        return value.to(_COMPLEX[target])
+    return value.to(target) if value.is_floating_point() else value
+
+
+class _Apply(torch.autograd.Function):
+    """A linear map whose backward is its adjoint, so no intermediate is kept and higher derivatives work."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x: Tensor, fn: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[override]
+        return fn(x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.fn, ctx.back = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return _Apply.apply(grads[0], ctx.back, ctx.fn), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Tensor:
+        return _Apply.apply(tangents[0], ctx.fn, ctx.back)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, x: Tensor, fn: Any, back: Any) -> tuple[Tensor, int]:
+        x = x.movedim(in_dims[0], 0)
+        out = _Apply.apply(x.reshape(-1, *x.shape[2:]), fn, back)
+        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
+
+
+def _linear(x: Tensor, fn: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
+    return _Apply.apply(x.contiguous(), fn, back)
+
+
+class LinearOperator(Operator):
+    """A linear forward model: subclasses write `_forward(x)` and `_adjoint(y)` (and `_normal(x)` where cheaper)."""
+
+    is_linear = True
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        raise TypeError(f"{type(self).__name__} does not define _adjoint(y)")
+
+    def _normal(self, x: Tensor) -> Tensor:
+        return self._adjoint(self._forward(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``A x``, shape ``(N, *range_shape)``. Raises ShapeError, DTypeError."""
+        self._check(x, self.domain_shape, self.domain, "x", "forward")
+        return _linear(x, self._forward, self._adjoint)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Return ``A^H y``, shape ``(N, *domain_shape)``. Raises ShapeError, DTypeError."""
+        self._check(y, self.range_shape, self.range, "y", "adjoint")
+        return _linear(y, self._adjoint, self._forward)
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Return ``A^H A x``, shape ``(N, *domain_shape)``. Raises ShapeError, DTypeError."""
+        self._check(x, self.domain_shape, self.domain, "x", "normal")
+        return _linear(x, self._normal, self._normal)
+
+    def vjp(self, x: Tensor, v: Tensor) -> Tensor:
+        """Return ``A^H v`` (x is not needed)."""
+        del x
+        return self.adjoint(v)
+
+    def jvp(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return ``A u`` (x is not needed)."""
+        del x
+        return self.forward(u)
+
+    @property
+    def H(self) -> LinearOperator:  # noqa: N802 - the field's name for the adjoint
+        """The adjoint as an operator; ``A.H.H`` is ``A``."""
+        from invdiff.operators.algebra import Adjoint
+
+        return Adjoint(self)
+
+    def norm(self, iterations: int = 30, seed: int = 0) -> float:
+        """Largest singular value by power iteration on ``A^H A`` (a lower bound that converges from below)."""
+        rng = torch.Generator().manual_seed(seed)
+        probe = next((b for b in self._all_tensors() if b.is_floating_point() or b.is_complex()), torch.zeros(1))
+        dtype = probe.real.dtype if probe.is_complex() else probe.dtype
+        dtype = _COMPLEX[dtype] if self.domain == "complex" else dtype
+        x = torch.randn(self.n_problems, *self.domain_shape, generator=rng, dtype=dtype).to(probe.device)
+        value = 0.0
+        with torch.no_grad():
+            for _ in range(iterations):
+                x = x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(torch.float32).tiny)
+                x = self.normal(x)
+                value = float(torch.linalg.vector_norm(x))
+                if value == 0.0:
+                    return 0.0
+        return math.sqrt(value)
+
+    def _all_tensors(self) -> list[Tensor]:
+        found: list[Tensor] = []
+        for value in self._buffers().values():
+            if isinstance(value, Tensor):
+                found.append(value)
+            elif isinstance(value, LinearOperator):
+                found.extend(value._all_tensors())
+        return found
+
+    def __add__(self, other: LinearOperator) -> LinearOperator:
+        from invdiff.operators.algebra import Sum
+
+        return Sum(self, other) if isinstance(other, LinearOperator) else NotImplemented
+
+    def __mul__(self, scalar: complex) -> LinearOperator:
+        from invdiff.operators.algebra import Scale
+
+        return Scale(self, scalar) if isinstance(scalar, (int, float, complex)) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> LinearOperator:
+        from invdiff.operators.algebra import Scale
+
+        return Scale(self, -1.0)
+
+    def __sub__(self, other: LinearOperator) -> LinearOperator:
+        return self + (-other)
+
+    def __getitem__(self, rows: Any) -> LinearOperator:
+        """Keep some of the data: an index along the first axis of the range, or a boolean mask over it."""
+        from invdiff.operators.algebra import Restrict
+
+        return Restrict(self, rows)
