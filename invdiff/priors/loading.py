@@ -1,0 +1,83 @@
+"""Shipped and user-given weights: `load_prior`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from invdiff.errors import FileError, FormatError
+from invdiff.priors.adapters import NetworkPrior
+from invdiff.priors.base import Prior, Units
+
+__all__ = ["load_prior", "shipped_priors"]
+
+_FOLDER = Path(__file__).parent.parent / "weights"
+
+
+def shipped_priors() -> dict[str, dict[str, Any]]:
+    """The cards of the priors that come with the package, by name."""
+    return {path.stem: _card(path) for path in sorted(_FOLDER.glob("*.safetensors"))}
+
+
+def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
+    """Load a prior by the name of a shipped one (``"mri"``) or from a ``.safetensors`` file that training wrote.
+
+    Raises:
+        FileError: there is no such file or shipped prior. FormatError: the file is not safetensors or has no card.
+    """
+    from safetensors.torch import load_file
+
+    from invdiff.networks.precondition import Preconditioned
+    from invdiff.networks.unet import UNet
+
+    path = Path(name)
+    if not path.is_file():
+        path = _FOLDER / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileError(
+            f"no prior {str(name)!r}: give a .safetensors file or one of the shipped: {', '.join(shipped_priors())}"
+        )
+    card = _card(path)
+    shape = {k: v for k, v in card["architecture"].items() if k != "type"}
+    channels = 2 if card["domain"] == "complex" else 1
+    network = Preconditioned(UNet(channels, channels, **shape), float(card["sigma_data"]))
+    try:
+        network.backbone.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    except RuntimeError as error:
+        raise FormatError(f"{path}: tensors do not fit the architecture its card names: {error}") from error
+    units = card.get("units")
+    return NetworkPrior(
+        network.to(memory_format=torch.channels_last).to(device),  # type: ignore[call-overload]
+        domain=card["domain"],
+        sigma_min=float(card["sigma_min"]),
+        sigma_max=float(card["sigma_max"]),
+        scale=float(card["sigma_data"]),
+        units=Units(units["quantile"], units["value"]) if units else None,
+        card=card,
+    )
+
+
+def _card(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise FormatError(
+            f"{path} is not a safetensors file ({error}); pickled weights are refused: convert them with"
+            " safetensors.torch.save_file in an environment where you trust them"
+        ) from error
+    try:
+        card: dict[str, Any] = json.loads(metadata["card"])
+        missing = {"domain", "architecture", "sigma_data", "sigma_min", "sigma_max"} - card.keys()
+    except (KeyError, json.JSONDecodeError) as error:
+        raise FormatError(f"{path} has no card in its metadata; expected weights written by 'invdiff train'") from error
+    if missing:
+        raise FormatError(f"{path}: its card lacks {', '.join(sorted(missing))}")
+    card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return card

@@ -1,0 +1,1 @@
+"""Training of shipped and own priors."""

@@ -1,0 +1,87 @@
+"""What a training run is made of: a YAML file checked field by field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from invdiff.errors import FileError, InputError
+
+__all__ = ["DataConfig", "NetworkConfig", "TrainConfig", "load_config"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class DataConfig(_Strict):
+    """Procedural images: how many to make, of what kinds, and how patches are cut from them."""
+
+    kinds: list[Literal["head", "body", "leaves"]] = ["head", "body", "leaves"]
+    pool: int = Field(2000, ge=8, description="images made once, then cut into patches again and again")
+    size: int = Field(256, ge=32)
+    patch: int = Field(64, ge=16)
+    seed: int = 0
+
+
+class NetworkConfig(_Strict):
+    """The backbone's shape (see `invdiff.networks.unet.UNet`)."""
+
+    channels: list[int] = [96, 128, 160]
+    blocks: int = 2
+    embedding: int = 128
+    fold: int = 2
+
+
+class TrainConfig(_Strict):
+    """A whole run. Sigma is in units of the images, whose bright tissue has magnitude about 1."""
+
+    name: str
+    description: str = ""
+    domain: Literal["real", "complex"] = "complex"
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    start_from: str | None = None
+    steps: int = Field(20000, ge=1)
+    batch: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: int = Field(300, ge=0)
+    decay_from: float = Field(0.5, ge=0, le=1, description="fraction of the steps after which the rate falls to 1 %")
+    log_sigma_mean: float = -2.0
+    log_sigma_std: float = Field(1.4, gt=0)
+    sigma_min: float = Field(0.003, gt=0)
+    sigma_max: float = Field(20.0, gt=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0)
+    mixed_precision: Literal["no", "bf16"] = "bf16"
+    checkpoint_every: int = Field(500, ge=1)
+    seed: int = 0
+
+
+def load_config(name: str) -> TrainConfig:
+    """Read a configuration from a path, or by the name of one shipped in ``invdiff/configs``.
+
+    Raises:
+        FileError: there is no such file and no shipped configuration of that name.
+        InputError: a field is unknown or out of range; the message names it.
+    """
+    shipped = Path(__file__).parent.parent / "configs"
+    path = Path(name)
+    if not path.is_file():
+        path = shipped / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
+        raise FileError(f"no configuration file {name!r}; give a path to a YAML file or one of: {known}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return TrainConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise InputError(f"{path}: field {field}: {first['msg']} (found {first.get('input')!r})") from error

@@ -1,0 +1,1 @@
+"""Shipped network weights (safetensors) with their cards."""
