@@ -1,0 +1,1 @@
+"""Algorithms that draw from the posterior, by name."""

@@ -1,0 +1,70 @@
+"""A guidance under a solver: the sampler that most methods are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from invdiff.errors import InputError
+from invdiff.guidance.base import Counts, Guidance
+from invdiff.measurement import Measurement
+from invdiff.priors.base import Prior
+from invdiff.random import Streams
+from invdiff.samplers.base import start
+from invdiff.schedules import karras
+from invdiff.solvers.base import Solver, State
+
+__all__ = ["Guided"]
+
+
+class Guided:
+    """Integrate the posterior denoiser ``guidance(x, sigma)`` from noise to a draw.
+
+    Args:
+        guidance: ``(prior, measurement) -> Guidance``, a class or a partial of one.
+        solver: see `invdiff.solvers`.
+        nfe: network evaluations per draw (the number of steps is what the solver makes of them).
+        sigma_max, sigma_min: ends of the noise grid in the prior's unit; None for the prior's own.
+        rho: curvature of the Karras grid.
+        name: for results.
+    """
+
+    unit = 1
+
+    def __init__(
+        self,
+        guidance: Callable[[Prior, Measurement], Guidance],
+        solver: Solver,
+        nfe: int = 50,
+        sigma_max: float | None = None,
+        sigma_min: float | None = None,
+        rho: float = 7.0,
+        name: str = "guided",
+        exact_for: str = "none",
+        uses_vjp: bool = True,
+    ) -> None:
+        if nfe < solver.evaluations_per_step:
+            raise InputError(f"nfe = {nfe}; {solver.name} needs at least {solver.evaluations_per_step}")
+        self.guidance, self.solver, self.nfe, self.rho, self.name = guidance, solver, nfe, rho, name
+        self.sigma_max, self.sigma_min = sigma_max, sigma_min
+        self.exact_for, self.uses_vjp = exact_for, uses_vjp
+        self.counts = Counts()
+
+    def sigmas(self, prior: Prior) -> list[float]:
+        """The noise levels of a run, descending, 0 last."""
+        # A solver of k evaluations a step takes one in its last step: k n - (k - 1) in all.
+        k = self.solver.evaluations_per_step
+        steps = (self.nfe + k - 1) // k
+        return karras(self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max, steps, self.rho)
+
+    def steps(
+        self, prior: Prior, measurement: Measurement, like: Tensor, rng: Streams, resume: State | None = None
+    ) -> Iterator[State]:
+        """Yield a state after each step of the solver."""
+        guidance = self.guidance(prior, measurement)
+        guidance.counts = self.counts
+        guidance.begin()
+        sigmas = self.sigmas(prior)
+        x = start(like, sigmas[0], rng) if resume is None else resume.x
+        yield from self.solver.steps(guidance, x, sigmas, rng, resume)

@@ -1,0 +1,120 @@
+"""Guidance against closed forms: a Gaussian prior makes every one of these methods computable by dense algebra."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from invdiff.errors import InputError
+from invdiff.guidance import DDS, MMPS, DiffPIR, PiGDM
+from invdiff.guidance.base import NormalEquations
+from invdiff.measurement import Measurement
+from invdiff.noise import Gaussian
+from invdiff.operators.base import Operator
+from invdiff.operators.matrix import Matrix
+from invdiff.priors.base import Prior
+from invdiff.random import generator
+
+D, M, SIGMA = 6, 4, 0.7
+
+
+class Normal(Prior):
+    """x ~ N(0, C), C Hermitian: ``D(x) = C (C + sigma^2)^-1 x``."""
+
+    def __init__(self, covariance: Tensor) -> None:
+        self.covariance = covariance
+        self.domain = "complex" if covariance.is_complex() else "real"
+        self.scale = float(covariance.diagonal().real.mean().sqrt())
+
+    def gain(self, sigma: float) -> Tensor:
+        return self.covariance @ torch.linalg.inv(self.covariance + sigma**2 * torch.eye(D))
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x @ self.gain(float(sigma)).mT
+
+
+@pytest.fixture(params=[torch.float64, torch.complex128], ids=["real", "complex"])
+def case(request: pytest.FixtureRequest) -> tuple[Normal, Measurement, Tensor]:
+    rng, dtype = generator(5), request.param
+    root = torch.randn(D, D, dtype=dtype, generator=rng)
+    op = Matrix(torch.randn(M, D, dtype=dtype, generator=rng))
+    y = torch.randn(M, dtype=dtype, generator=rng)
+    x = torch.randn(3, D, dtype=dtype, generator=rng)
+    return Normal(root @ root.mH / D), Measurement(y, op, Gaussian(0.3)), x
+
+
+def dense(prior: Normal, measurement: Measurement, covariance: Tensor, x0: Tensor) -> Tensor:
+    """``x0 + V A^H (A V A^H + s^2)^-1 (y - A x0)``."""
+    a = measurement.operator.matrix  # type: ignore[attr-defined]
+    inner = a @ covariance @ a.mH + 0.09 * torch.eye(M)
+    residual = measurement.y - x0 @ a.mT
+    return x0 + torch.linalg.solve(inner, residual.mT).mT @ (covariance @ a.mH).mT
+
+
+def test_mmps_is_the_exact_posterior_mean(case: tuple[Normal, Measurement, Tensor]) -> None:
+    prior, measurement, x = case
+    exact = dense(prior, measurement, SIGMA**2 * prior.gain(SIGMA), prior.denoise(x, torch.tensor(SIGMA)))
+    got = MMPS(prior, measurement, iterations=M)(x, SIGMA)
+    torch.testing.assert_close(got, exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["dds", "diffpir"])
+def test_proximal_methods_solve_their_problem(case: tuple[Normal, Measurement, Tensor], method: str) -> None:
+    prior, measurement, x = case
+    v = prior.scale**2
+    weight = {"dds": v * SIGMA**2 / (v + SIGMA**2), "diffpir": SIGMA**2 / 7.0}[method]
+    exact = dense(prior, measurement, weight * torch.eye(D, dtype=x.dtype), prior.denoise(x, torch.tensor(SIGMA)))
+    guidance = DDS(prior, measurement, iterations=D) if method == "dds" else DiffPIR(prior, measurement, iterations=D)
+    torch.testing.assert_close(guidance(x, SIGMA), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_pigdm_by_dense_algebra(case: tuple[Normal, Measurement, Tensor]) -> None:
+    prior, measurement, x = case
+    a = measurement.operator.matrix  # type: ignore[attr-defined]
+    v = prior.scale**2
+    r2 = v * SIGMA**2 / (v + SIGMA**2)
+    x0 = prior.denoise(x, torch.tensor(SIGMA))
+    u = torch.linalg.solve(r2 * a @ a.mH + 0.09 * torch.eye(M), (measurement.y - x0 @ a.mT).mT)
+    exact = x0 + SIGMA**2 * (prior.gain(SIGMA).mH @ a.mH @ u).mT
+    got = PiGDM(prior, measurement, iterations=D)(x, SIGMA)
+    torch.testing.assert_close(got, exact, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [DDS, DiffPIR, PiGDM, MMPS])
+def test_an_example_does_not_depend_on_its_neighbours(case: tuple[Normal, Measurement, Tensor], method: type) -> None:
+    prior, measurement, x = case
+    guidance = method(prior, measurement)
+    torch.testing.assert_close(guidance(x, SIGMA)[1:2], guidance(x[1:2], SIGMA), rtol=1e-10, atol=1e-10)
+
+
+def test_noise_that_differs_between_data(case: tuple[Normal, Measurement, Tensor]) -> None:
+    prior, measurement, x = case
+    sigma = torch.tensor([0.1, 0.5, 1.0, 2.0], dtype=torch.float64)
+    mixed = Measurement(measurement.y, measurement.operator, Gaussian(sigma))
+    a = mixed.operator.matrix  # type: ignore[attr-defined]
+    precision = a.mH @ torch.diag(sigma**-2).to(a) @ a
+    torch.testing.assert_close(NormalEquations(mixed, "test").precision(x), x @ precision.mT)
+    covariance = SIGMA**2 * prior.gain(SIGMA)
+    x0 = prior.denoise(x, torch.tensor(SIGMA))
+    solved = torch.linalg.solve(a @ covariance @ a.mH + torch.diag(sigma**2).to(a), (mixed.y - x0 @ a.mT).mT)
+    exact = x0 + (covariance @ a.mH @ solved).mT
+    torch.testing.assert_close(MMPS(prior, mixed, iterations=2 * M)(x, SIGMA), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_work_is_counted(case: tuple[Normal, Measurement, Tensor]) -> None:
+    prior, measurement, x = case
+    for method, nfe, vjp in [(DDS, 1, 0), (DiffPIR, 1, 0), (PiGDM, 1, 1), (MMPS, 1, 3)]:
+        guidance = method(prior, measurement)
+        guidance(x, SIGMA)
+        assert (guidance.counts.nfe, guidance.counts.vjp) == (nfe, vjp)
+
+
+def test_nonlinear_operators_are_refused_by_name() -> None:
+    class Square(Operator):
+        domain_shape = range_shape = (D,)
+
+        def _forward(self, x: Tensor) -> Tensor:
+            return x**2
+
+    measurement = Measurement(torch.ones(D), Square(), Gaussian(1.0))
+    with pytest.raises(InputError, match="DDS needs a linear operator"):
+        DDS(Normal(torch.eye(D)), measurement)
