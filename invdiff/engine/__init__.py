@@ -1,0 +1,1 @@
+"""Batching to memory, progress, checkpoint and resume."""

@@ -1,0 +1,114 @@
+"""A folder ``OUT.ckpt`` in which a run keeps what it has: finished chunks and the state of the one under way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import FileError
+from invdiff.random import Streams
+from invdiff.solvers.base import State
+
+__all__ = ["Checkpoint"]
+
+
+class Checkpoint:
+    """Write and find the pieces of a run; `recipe` says what run it is, and another run's pieces are refused.
+
+    Args:
+        folder: where; made if absent.
+        recipe: everything that determines the draws (options, seed, prior hash, data hash), JSON-able.
+        resume: go on from what is there; otherwise a folder left over is an error.
+        every: seconds between two states of a chunk under way.
+
+    Raises:
+        FileError: the folder holds another run, or pieces although `resume` is false, or cannot be written.
+    """
+
+    def __init__(self, folder: Path, recipe: dict[str, Any], resume: bool, every: float = 20.0) -> None:
+        self.folder, self.every, self.last = folder, every, time.monotonic()
+        text = json.dumps(recipe, sort_keys=True, default=str)
+        note = folder / "recipe.json"
+        if note.is_file():
+            if not resume:
+                raise FileError(
+                    f"{folder} holds an interrupted run: go on from it with resume (--resume), or remove the folder"
+                )
+            if note.read_text(encoding="utf-8") != text:
+                raise FileError(
+                    f"{folder} belongs to a run with other options or data; it cannot be resumed with these"
+                )
+        else:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                _write(note, lambda part: part.write_text(text, encoding="utf-8"))
+            except OSError as error:
+                raise FileError(f"cannot write the checkpoint folder {folder}: {error}") from error
+
+    def finished(self, first: int) -> Tensor | None:
+        """The chunk that starts at unit `first`, if it is done."""
+        path = self.folder / f"chunk-{first:06d}.pt"
+        return _load(path)["x"] if path.is_file() else None
+
+    def finish(self, first: int, x: Tensor) -> None:
+        """Keep a finished chunk and drop its intermediate state."""
+        _write(self.folder / f"chunk-{first:06d}.pt", lambda part: torch.save({"x": x}, part))
+        (self.folder / f"state-{first:06d}.pt").unlink(missing_ok=True)
+
+    def keep(self, first: int, state: State, rng: Streams) -> None:
+        """Keep where the chunk under way stands, at most every `every` seconds."""
+        if time.monotonic() - self.last < self.every:
+            return
+        self.last = time.monotonic()
+        content = {
+            "step": state.step,
+            "total": state.total,
+            "sigma": state.sigma,
+            "x": state.x.cpu(),
+            "x0": None if state.x0 is None else state.x0.cpu(),
+            "rng": rng.state(),
+        }
+        _write(self.folder / f"state-{first:06d}.pt", lambda part: torch.save(content, part))
+
+    def resume(self, first: int, rng: Streams, device: torch.device) -> State | None:
+        """The state to go on from, with the generators set to it; None to start afresh."""
+        path = self.folder / f"state-{first:06d}.pt"
+        if not path.is_file():
+            return None
+        content = _load(path)
+        if len(content["rng"]) != len(rng):
+            return None
+        rng.restore(content["rng"])
+        x0 = content["x0"]
+        return State(
+            content["step"],
+            content["total"],
+            content["sigma"],
+            content["x"].to(device),
+            None if x0 is None else x0.to(device),
+        )
+
+    def remove(self) -> None:
+        """Delete the folder: the result is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _write(path: Path, write: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    write(part)
+    os.replace(part, path)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise FileError(f"{path} is damaged ({error}); remove it to compute that part again") from error
+    return content

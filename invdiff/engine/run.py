@@ -1,0 +1,167 @@
+"""Run a sampler over all draws: in chunks that fit memory, with progress, checkpoints and an answer to Ctrl-C.
+
+A unit is what cannot be split (a draw, or a population). Units are numbered problem by problem; number k takes its
+random numbers from stream k, so the chunking does not matter.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from invdiff.engine.checkpoint import Checkpoint
+from invdiff.errors import InputError
+from invdiff.measurement import Measurement
+from invdiff.priors.base import Prior
+from invdiff.random import Streams
+from invdiff.samplers.base import Sampler
+from invdiff.solvers.base import State
+
+__all__ = ["chunk_size", "run"]
+
+Watch = Callable[[State, Measurement], None]
+
+
+def run(
+    sampler: Sampler,
+    prior: Prior,
+    measurement: Measurement,
+    draws: int,
+    seed: int,
+    device: torch.device,
+    chunk: int,
+    progress: bool = True,
+    checkpoint: Checkpoint | None = None,
+    watch: Watch | None = None,
+) -> Tensor:
+    """Return draws ``(draws, problems, *event)`` on the CPU.
+
+    Raises:
+        InputError: the sampler returned NaN or infinity.
+    """
+    problems, event = measurement.n_problems, measurement.operator.domain_shape
+    dtype = _dtype(measurement)
+    total = problems * draws
+    chunk = max(1, chunk // sampler.unit) * sampler.unit
+    out = torch.empty(total, *event, dtype=dtype)
+    first = 0
+    with _Bar(progress, total, sampler.name) as bar:
+        while first < total:
+            indices = list(range(first, min(first + chunk, total)))
+            stored = checkpoint.finished(first) if checkpoint else None
+            if stored is None:
+                try:
+                    stored = _chunk(
+                        sampler,
+                        prior,
+                        measurement,
+                        indices,
+                        draws,
+                        seed,
+                        device,
+                        dtype,
+                        bar,
+                        checkpoint,
+                        watch,
+                    )
+                except torch.cuda.OutOfMemoryError:
+                    if len(indices) <= sampler.unit:
+                        raise
+                    chunk = max(sampler.unit, (len(indices) // 2) // sampler.unit * sampler.unit)
+                    torch.cuda.empty_cache()
+                    warnings.warn(f"out of GPU memory: going on with chunks of {chunk} draws", stacklevel=2)
+                    continue
+                if checkpoint:
+                    checkpoint.finish(first, stored)
+            out[first : first + stored.shape[0]] = stored
+            bar.advance(first + stored.shape[0])
+            first += stored.shape[0]
+    return out.reshape(problems, draws, *event).transpose(0, 1)
+
+
+def _chunk(
+    sampler: Sampler,
+    prior: Prior,
+    measurement: Measurement,
+    indices: list[int],
+    draws: int,
+    seed: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    bar: _Bar,
+    checkpoint: Checkpoint | None,
+    watch: Watch | None,
+) -> Tensor:
+    part = measurement.take([i // draws for i in indices])
+    rng = Streams(seed, indices, device)
+    like = torch.empty(len(indices), *measurement.operator.domain_shape, dtype=dtype, device=device)
+    resume = checkpoint.resume(indices[0], rng, device) if checkpoint else None
+    state = None
+    with torch.no_grad() if sampler.uses_vjp else torch.inference_mode():
+        for state in sampler.steps(prior, part, like, rng, resume):
+            bar.step(state, part)
+            if watch:
+                watch(state, part)
+            if checkpoint and state.step < state.total:
+                checkpoint.keep(indices[0], state, rng)
+        if state is None:
+            raise InputError(f"sampler {sampler.name} made no step")
+        if not bool(torch.isfinite(torch.view_as_real(state.x) if state.x.is_complex() else state.x).all()):
+            raise InputError(
+                f"sampler {sampler.name} returned NaN or infinity; check the prior's sigma range and the unit of the"
+                " data, or take more steps"
+            )
+        return state.x.cpu().clone()
+
+
+def _dtype(measurement: Measurement) -> torch.dtype:
+    double = measurement.y.dtype in (torch.float64, torch.complex128)
+    if measurement.operator.domain == "complex":
+        return torch.complex128 if double else torch.complex64
+    return torch.float64 if double else torch.float32
+
+
+def chunk_size(event: tuple[int, ...], uses_vjp: bool, memory: int, network: bool) -> int:
+    """How many draws fit `memory` bytes: a network keeps about 250 numbers per pixel, 1 500 with its gradient."""
+    per_value = (1500 if uses_vjp else 250) if network else 64
+    return max(1, memory // (4 * per_value * math.prod(event)))
+
+
+class _Bar:
+    """Progress in steps of draws, with sigma, chi2 over the number of data, and the remaining time."""
+
+    def __init__(self, shown: bool, total: int, name: str) -> None:
+        from tqdm import tqdm
+
+        layout = "{l_bar}{bar}| {n:.1f}/{total} {postfix} [{elapsed}<{remaining}]"
+        self.bar = tqdm(total=total, desc=name, unit="draw", disable=not shown, bar_format=layout)
+        self.base, self.last = 0, 0.0
+
+    def step(self, state: State, part: Measurement) -> None:
+        if self.bar.disable:
+            return
+        now = time.monotonic()
+        if now - self.last > 0.5 or state.step == state.total:
+            self.last = now
+            notes = f"sigma {state.sigma:.3g}"
+            if state.x0 is not None:
+                notes += f", chi2/n {float(part.chi2(state.x0).mean()) / part.count:.3g}"
+            self.bar.set_postfix_str(notes, refresh=False)
+            self.bar.n = self.base + state.x.shape[0] * state.step / state.total
+            self.bar.refresh()
+
+    def advance(self, done: int) -> None:
+        self.base = done
+        self.bar.n = done
+        self.bar.refresh()
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.bar.close()

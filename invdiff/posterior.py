@@ -1,0 +1,192 @@
+"""The answer: draws of the posterior as an xarray Dataset, with statistics, diagnostics and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from invdiff.errors import FormatError, InputError, UnknownNameError
+from invdiff.files import existing, replacing
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Posterior"]
+
+_SPATIAL = {1: ("y",), 2: ("y", "x"), 3: ("z", "y", "x")}
+
+
+class Posterior:
+    """Draws of x given the data.
+
+    `dataset` holds ``draws`` with dimensions ``(draw, [problem,] *event)``: a vector's event is ``component``, an
+    image's ``channel, [z,] y, x``. Weighted draws come with ``log_weight``. `diagnostics` is a plain dictionary.
+    """
+
+    def __init__(self, dataset: xr.Dataset, diagnostics: Mapping[str, Any] | None = None) -> None:
+        if "draws" not in dataset or dataset["draws"].dims[:1] != ("draw",):
+            raise InputError("a Posterior's dataset needs a variable 'draws' whose first dimension is 'draw'")
+        self.dataset, self.diagnostics = dataset, dict(diagnostics or {})
+
+    @classmethod
+    def from_draws(
+        cls,
+        draws: Tensor,
+        coords: Mapping[str, Any] | None = None,
+        attrs: Mapping[str, Any] | None = None,
+        diagnostics: Mapping[str, Any] | None = None,
+        batched: bool = False,
+    ) -> Posterior:
+        """Wrap draws of shape ``(draws, *event)`` or, batched, ``(draws, problems, *event)``."""
+        import xarray as xr
+
+        event = draws.ndim - (2 if batched else 1)
+        inner = ("component",) if event == 1 else ("channel", *_SPATIAL[event - 1])
+        dims = ("draw", *(("problem",) if batched else ()), *inner)
+        array = xr.DataArray(draws.detach().cpu().resolve_conj().numpy(), dims=dims, name="draws")
+        fitting = {k: v for k, v in (coords or {}).items() if k in dims}
+        return cls(xr.Dataset({"draws": array}, coords=fitting, attrs=dict(attrs or {})), diagnostics)
+
+    # ---- statistics -------------------------------------------------------------------------------------------
+    @property
+    def draws(self) -> xr.DataArray:
+        """The draws, first dimension ``draw``."""
+        return self.dataset["draws"]
+
+    @property
+    def weights(self) -> xr.DataArray:
+        """Normalised weights of the draws (equal where none are stored)."""
+        import xarray as xr
+
+        n = self.dataset.sizes["draw"]
+        if "log_weight" not in self.dataset:
+            return xr.DataArray(np.full(n, 1 / n), dims="draw")
+        w = np.exp(self.dataset["log_weight"] - self.dataset["log_weight"].max())
+        return w / w.sum("draw")
+
+    def mean(self) -> xr.DataArray:
+        """Posterior mean (complex for complex x)."""
+        return (self.draws * self.weights).sum("draw").astype(self.draws.dtype)
+
+    def std(self) -> xr.DataArray:
+        """Posterior standard deviation; of complex x ``sqrt(E|x - mean|^2)``, real and imaginary part together."""
+        n = self.dataset.sizes["draw"]
+        spread = (np.abs(self.draws - self.mean()) ** 2 * self.weights).sum("draw")
+        if "log_weight" not in self.dataset and n > 1:
+            spread = spread * (n / (n - 1))
+        return np.sqrt(spread)
+
+    def quantile(self, q: float | list[float]) -> xr.DataArray:
+        """Quantiles over the draws; of the magnitude where x is complex. Raises InputError for weighted draws."""
+        if "log_weight" in self.dataset:
+            raise InputError("quantiles of weighted draws: resample them by their weights first")
+        values = np.abs(self.draws) if np.iscomplexobj(self.draws) else self.draws
+        return values.quantile(q, dim="draw")
+
+    def interval(self, level: float = 0.9) -> xr.DataArray:
+        """Central credible interval, dimension ``quantile`` of size 2; of the magnitude where x is complex.
+
+        The ends are order statistics that hold `level` of the predictive mass for finitely many draws: a new draw
+        falls between sorted draws j and k with probability (k - j)/(n + 1); where the draws are too few for `level`,
+        the ends lie beyond the outermost draws, by linear extrapolation of the last gap.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"level = {level}; it expects a value between 0 and 1")
+        values = np.abs(self.draws.values) if np.iscomplexobj(self.draws) else self.draws.values
+        ends = _predictive_quantiles(values, [(1 - level) / 2, (1 + level) / 2])
+        import xarray as xr
+
+        return xr.DataArray(
+            ends,
+            dims=("quantile", *self.draws.dims[1:]),
+            coords={"quantile": [(1 - level) / 2, (1 + level) / 2]},
+        )
+
+    def ess(self) -> float:
+        """Effective number of draws, ``1 / sum w^2``."""
+        return float(1 / (self.weights**2).sum())
+
+    def apply(self, function: Callable[[xr.DataArray], xr.DataArray]) -> xr.DataArray:
+        """Apply a function to every draw: the posterior of any derived quantity, dimension ``draw`` first."""
+        import xarray as xr
+
+        parts = [function(self.draws.isel(draw=i)) for i in range(self.dataset.sizes["draw"])]
+        return xr.concat([xr.DataArray(p) for p in parts], dim="draw")
+
+    # ---- files ------------------------------------------------------------------------------------------------
+    def save(self, path: str | Path, format: str | None = None) -> Path:
+        """Write to NetCDF (``.nc``): draws, mean, std, attributes and diagnostics; complex as a ``complex`` axis.
+
+        Raises:
+            UnknownNameError: a suffix or format that is not supported. FileError: the file cannot be written.
+        """
+        path = Path(path)
+        kind = format or {".nc": "netcdf", ".nc4": "netcdf"}.get(path.suffix.lower(), path.suffix)
+        if kind != "netcdf":
+            raise UnknownNameError(f"cannot write {path}: format {kind!r} is not known; use a name that ends in .nc")
+        content = self.dataset.assign(mean=self.mean(), std=self.std())
+        content = _split_complex(content)
+        content.attrs["invdiff_format"], content.attrs["invdiff_version"] = "posterior", 1
+        content.attrs["diagnostics"] = json.dumps(self.diagnostics)
+        packing = {k: {"zlib": True, "complevel": 1} for k in content.data_vars if content[k].ndim > 1}
+        with replacing(path) as part:
+            content.to_netcdf(part, format="NETCDF4", engine="netcdf4", encoding=packing)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Posterior:
+        """Read a NetCDF file that `save` wrote. Raises FileError, FormatError."""
+        import xarray as xr
+
+        path = existing(path)
+        try:
+            with xr.open_dataset(path, engine="netcdf4") as file:
+                content = file.load()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise FormatError(f"{path} is not a NetCDF file: {error}") from error
+        if content.attrs.get("invdiff_format") != "posterior" or "draws" not in content:
+            raise FormatError(f"{path} holds no posterior: attribute invdiff_format is not 'posterior'")
+        diagnostics = json.loads(content.attrs.pop("diagnostics", "{}"))
+        return cls(_join_complex(content).drop_vars(["mean", "std"], errors="ignore"), diagnostics)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{k}: {v}" for k, v in self.draws.sizes.items())
+        notes = ", ".join(f"{k} {v:.3g}" for k, v in self.diagnostics.items() if isinstance(v, (int, float)))
+        return f"Posterior({sizes}; {notes})"
+
+
+def _predictive_quantiles(values: np.ndarray, levels: list[float]) -> np.ndarray:
+    ordered = np.sort(values, axis=0)
+    n = ordered.shape[0]
+    out = []
+    for level in levels:
+        position = level * (n + 1) - 1  # draw k of n (from 0) is the quantile (k + 1)/(n + 1) of the next one
+        low = int(np.clip(np.floor(position), 0, max(0, n - 2)))
+        high = min(low + 1, n - 1)
+        out.append(ordered[low] + (position - low) * (ordered[high] - ordered[low]))
+    return np.stack(out)
+
+
+def _split_complex(data: xr.Dataset) -> xr.Dataset:
+    import xarray as xr
+
+    for name, value in data.data_vars.items():
+        if np.iscomplexobj(value):
+            pair = xr.concat([value.real, value.imag], dim="complex").transpose(..., "complex")
+            data = data.assign({name: pair}).assign_coords({"complex": ["re", "im"]})
+    return data
+
+
+def _join_complex(data: xr.Dataset) -> xr.Dataset:
+    if "complex" not in data.dims:
+        return data
+    for name, value in data.data_vars.items():
+        if "complex" in value.dims:
+            joined = value.sel(complex="re", drop=True) + 1j * value.sel(complex="im", drop=True)
+            data = data.assign({name: joined.astype(np.complex64 if value.dtype == np.float32 else np.complex128)})
+    return data.drop_vars("complex")

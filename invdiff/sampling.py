@@ -1,0 +1,189 @@
+"""`sample`: the public door from a measurement and a prior to posterior draws."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.engine.checkpoint import Checkpoint
+from invdiff.engine.run import Watch, chunk_size, run
+from invdiff.errors import InputError
+from invdiff.measurement import Measurement
+from invdiff.operators.base import LinearOperator
+from invdiff.posterior import Posterior
+from invdiff.priors.adapters import NetworkPrior
+from invdiff.priors.base import Prior, as_prior
+from invdiff.samplers.base import Sampler
+from invdiff.samplers.named import sampler as named_sampler
+from invdiff.solvers.base import Solver
+from invdiff.units import rescale
+
+__all__ = ["pick_device", "sample"]
+
+DEFAULT_MEMORY = 2 * 2**30
+
+
+def sample(
+    measurement: Measurement,
+    prior: Prior | Any,
+    sampler: str | Sampler = "auto",
+    draws: int = 8,
+    *,
+    seed: int = 0,
+    nfe: int | None = None,
+    solver: str | Solver | None = None,
+    device: str | torch.device = "auto",
+    batch: int | str = "auto",
+    memory: int = DEFAULT_MEMORY,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+) -> Posterior:
+    """Draw from ``p(x | y)``.
+
+    Args:
+        measurement: data, operator and noise.
+        prior: a `Prior`, a callable ``(x, sigma) -> E[x0 | x]``, or the name of shipped weights.
+        sampler: a name (`invdiff info` lists them) or a sampler object.
+        draws: how many, for each independent problem.
+        seed: the one seed; the same seed gives the same bits on the same device, and draw k does not depend on how
+            many others are made beside it.
+        nfe: network evaluations per draw; None for the method's usual number.
+        solver: name or object, for methods that run under any solver.
+        device: "auto" (CUDA where present, else CPU), or a torch device.
+        batch: draws computed at once; "auto" fills `memory` bytes.
+        memory: see `batch`.
+        progress: show a progress bar with sigma, chi2 and the remaining time.
+        checkpoint: folder in which an interrupted run survives; removed when the run ends.
+        resume: go on from `checkpoint`.
+        watch: called with ``(state, measurement)`` after every step, on the scaled measurement.
+
+    Raises:
+        InputError, ShapeError, DTypeError, UnknownNameError: see the message; nothing is computed then.
+    """
+    if not isinstance(draws, int) or draws < 1:
+        raise InputError(f"draws = {draws!r}; it expects an integer of at least 1")
+    if isinstance(prior, (str, Path)):
+        from invdiff.priors.loading import load_prior
+
+        prior = load_prior(prior)
+    prior, method = as_prior(prior), named_sampler(sampler, nfe, solver)
+    op = measurement.operator
+    prior.check(tuple(op.domain_shape), op.domain)
+    target = pick_device(device, prior, measurement)
+    prior = prior.to(target)
+    began = time.monotonic()
+    scaled, factor = rescale(measurement.to(target), prior)
+    network = isinstance(prior, NetworkPrior)
+    chunk = chunk_size(op.domain_shape, method.uses_vjp, memory, network) if batch == "auto" else int(batch)
+    if chunk < 1:
+        raise InputError(f"batch = {batch}; it expects 'auto' or an integer of at least 1")
+    recipe = {
+        "sampler": method.name,
+        "options": repr(_options(method)),
+        "draws": draws,
+        "seed": seed,
+        "chunk": chunk,
+        "data": _digest(measurement.data),
+        "device": str(target),
+        **prior.describe(),
+    }
+    keeper = Checkpoint(Path(checkpoint), recipe, resume) if checkpoint is not None else None
+    before = (method.counts.nfe, method.counts.vjp)
+    x = run(
+        method,
+        prior,
+        scaled,
+        draws,
+        seed,
+        target,
+        min(chunk, draws * measurement.n_problems),
+        progress,
+        keeper,
+        watch,
+    )
+    chunks = max(1, -(-draws * measurement.n_problems // max(1, chunk)))
+    x = x / factor
+    diagnostics = {
+        "seconds": round(time.monotonic() - began, 3),
+        "nfe": round((method.counts.nfe - before[0]) / chunks),
+        "vjp": round((method.counts.vjp - before[1]) / chunks),
+        **_fit(measurement, x),
+    }
+    posterior = Posterior.from_draws(
+        x if measurement.batched else x[:, 0],
+        coords=measurement.coords,
+        attrs=_provenance(recipe, measurement, factor),
+        diagnostics=diagnostics,
+        batched=measurement.batched,
+    )
+    if keeper:
+        keeper.remove()
+    return posterior
+
+
+def pick_device(
+    device: str | torch.device, prior: Prior | None = None, measurement: Measurement | None = None
+) -> torch.device:
+    """Resolve "auto": where the data or the network already are, else CUDA if there is one, else the CPU.
+
+    Raises:
+        InputError: the device named is not there.
+    """
+    del prior
+    if device == "auto":
+        if measurement is not None and measurement.y.device.type != "cpu":
+            return measurement.y.device
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!r} is not available here ({str(error).splitlines()[0]})") from error
+    return chosen
+
+
+def _fit(measurement: Measurement, x: Tensor) -> dict[str, float]:
+    """chi2 of the draws, and its ratio to the number of real data (problems averaged)."""
+    flat = x.transpose(0, 1).reshape(-1, *x.shape[2:])
+    which = [p for p in range(x.shape[1]) for _ in range(x.shape[0])]
+    with torch.inference_mode():
+        parts = [
+            measurement.take(which[i : i + 8]).chi2(flat[i : i + 8].to(measurement.y.device))
+            for i in range(0, flat.shape[0], 8)
+        ]
+    chi2 = float(torch.cat(parts).double().mean())
+    return {"chi2": chi2, "chi2_ratio": chi2 / measurement.count}
+
+
+def _options(method: Sampler) -> dict[str, Any]:
+    plain = {k: v for k, v in vars(method).items() if isinstance(v, (int, float, str, bool, type(None)))}
+    solver = getattr(method, "solver", None)
+    return plain | ({"solver": {"name": solver.name, **vars(solver)}} if solver is not None else {})
+
+
+def _digest(tensor: Tensor) -> str:
+    array = tensor.detach().cpu().resolve_conj().contiguous().numpy()
+    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
+
+
+def _provenance(recipe: dict[str, Any], measurement: Measurement, factor: float) -> dict[str, Any]:
+    from invdiff import __version__
+
+    kept = {k: v for k, v in measurement.meta.items() if isinstance(v, (str, int, float))}
+    linear = isinstance(measurement.operator, LinearOperator)
+    return {
+        "source": f"invdiff {__version__}",
+        "torch_version": torch.__version__,
+        "operator": repr(measurement.operator),
+        "linear": int(linear),
+        "scale_to_prior_unit": factor,
+        **{k: v for k, v in recipe.items() if not isinstance(v, dict)},
+        **kept,
+    }

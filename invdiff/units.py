@@ -1,0 +1,50 @@
+"""Bring a measurement into the prior's unit: one number multiplies y and sigma, so the posterior is the same."""
+
+from __future__ import annotations
+
+import torch
+
+from invdiff.errors import InputError
+from invdiff.linalg import cg
+from invdiff.measurement import Measurement
+from invdiff.noise import Gaussian
+from invdiff.operators.base import LinearOperator
+from invdiff.priors.base import Prior
+
+__all__ = ["rescale"]
+
+
+def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]:
+    """Return the measurement of ``factor * x`` and the factor; 1 where the prior declares no units.
+
+    The size of x is read from a least-squares reconstruction (ten conjugate-gradient steps, which regularise), the
+    same number for all problems of a batch.
+
+    Raises:
+        InputError: the operator is nonlinear, or the data are all zero.
+    """
+    if prior.units is None:
+        return measurement, 1.0
+    op = measurement.operator
+    if not isinstance(op, LinearOperator) or not isinstance(measurement.noise, Gaussian):
+        raise InputError(
+            f"this prior is for scaled images; scaling needs a linear operator and Gaussian noise, not {op!r}"
+        )
+    with torch.inference_mode():
+        rhs = op.adjoint(measurement.data)
+        size = cg(op.normal, rhs, iterations=10).abs().flatten().float().cpu()
+    if size.numel() > 2**22:
+        size = size[:: size.numel() // 2**22 + 1]
+    typical = float(torch.quantile(size, prior.units.quantile))
+    if not typical > 0:
+        raise InputError("the data are zero: there is no image to scale to the prior's unit")
+    factor = prior.units.value / typical
+    scaled = Measurement(
+        measurement.y * factor,
+        op,
+        measurement.noise.scaled(factor),
+        measurement.coords,
+        measurement.meta,
+        measurement.batched,
+    )
+    return scaled, factor

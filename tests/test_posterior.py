@@ -1,0 +1,86 @@
+"""Posterior: statistics with the right factors, intervals that hold what they say, files that come back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from invdiff.errors import FileError, FormatError, InputError, UnknownNameError
+from invdiff.posterior import Posterior
+from invdiff.random import generator
+
+
+def complex_draws(n: int = 6) -> Posterior:
+    draws = torch.randn(n, 1, 4, 5, dtype=torch.complex64, generator=generator(0))
+    coords = {"y": ("y", np.arange(4) * 0.5, {"units": "mm"})}
+    return Posterior.from_draws(draws, coords, {"seed": 3}, {"chi2_ratio": 1.02})
+
+
+def test_mean_and_std() -> None:
+    posterior = complex_draws()
+    x = posterior.draws.values
+    np.testing.assert_allclose(posterior.mean().values, x.mean(0), rtol=1e-5, atol=1e-6)
+    expected = np.sqrt((np.abs(x - x.mean(0)) ** 2).sum(0) / 5)
+    np.testing.assert_allclose(posterior.std().values, expected, rtol=1e-5)
+    assert posterior.ess() == pytest.approx(6)
+
+
+def test_weighted_statistics() -> None:
+    posterior = Posterior.from_draws(torch.tensor([[0.0], [1.0], [5.0]]))
+    posterior.dataset["log_weight"] = ("draw", np.log([1.0, 3.0, 1e-30]))
+    assert float(posterior.mean()[0]) == pytest.approx(0.75)
+    assert float(posterior.std()[0]) == pytest.approx(np.sqrt(0.1875))
+    assert posterior.ess() == pytest.approx(1 / (1 / 16 + 9 / 16))
+    with pytest.raises(InputError, match="weighted"):
+        posterior.quantile(0.5)
+
+
+@pytest.mark.parametrize("n", [8, 40])
+@pytest.mark.parametrize("level", [0.5, 0.75])
+def test_interval_holds_a_new_draw_as_often_as_it_says(n: int, level: float) -> None:
+    pixels = 40_000
+    draws = torch.randn(n + 1, pixels, generator=generator(n))
+    low, high = Posterior.from_draws(draws[:n]).interval(level).values
+    inside = ((draws[n].numpy() > low) & (draws[n].numpy() < high)).mean()
+    # binomial error 0.0025 (one sd); linear interpolation between order statistics costs up to 0.01 more
+    assert inside == pytest.approx(level, abs=0.02)
+
+
+def test_interval_of_complex_draws_is_of_the_magnitude() -> None:
+    posterior = complex_draws(50)
+    low, high = posterior.interval(0.8).values
+    assert (low <= high).all() and (low > -0.5).all()
+    with pytest.raises(InputError, match="level"):
+        posterior.interval(1.5)
+
+
+def test_a_file_comes_back(tmp_path: Path) -> None:
+    posterior = complex_draws()
+    path = posterior.save(tmp_path / "a.nc")
+    back = Posterior.load(path)
+    np.testing.assert_array_equal(back.draws.values, posterior.draws.values)
+    assert back.draws.dims == posterior.draws.dims
+    assert back.dataset["y"].attrs["units"] == "mm"
+    assert back.dataset.attrs["seed"] == 3
+    assert back.diagnostics == posterior.diagnostics
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nc"]
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="a.png"):
+        complex_draws().save(tmp_path / "a.png")
+    with pytest.raises(FileError, match="does not exist"):
+        Posterior.load(tmp_path / "none.nc")
+    (tmp_path / "text.nc").write_text("hello")
+    with pytest.raises(FormatError, match="text.nc"):
+        Posterior.load(tmp_path / "text.nc")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="cannot write"):
+        complex_draws().save(tmp_path / "file" / "a.nc")
+
+
+def test_apply_gives_the_posterior_of_a_derived_quantity() -> None:
+    posterior = complex_draws()
+    energy = posterior.apply(lambda x: (abs(x) ** 2).sum())
+    np.testing.assert_allclose(energy.values, (np.abs(posterior.draws.values) ** 2).sum((1, 2, 3)), rtol=1e-5)
