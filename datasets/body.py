@@ -56,13 +56,9 @@ def muscles(rng: torch.Generator, size: int, scale: float, grey: dict[str, float
     x, y = grid(size)
     angle = uniform(rng, 0.0, math.pi)
     along = math.cos(angle) * x + math.sin(angle) * y + 6.0 * smooth_field(rng, (size, size), 3.0)
-    stripes = torch.sin(
-        2.0 * math.pi * along / uniform(rng, 3.5, 9.0) + 1.5 * band_field(rng, size, 14.0, 0.6)
-    )
+    stripes = torch.sin(2.0 * math.pi * along / uniform(rng, 3.5, 9.0) + 1.5 * band_field(rng, size, 14.0, 0.6))
     patch = cover(3.0 * smooth_field(rng, (size, size), 4.0))
-    image = image + uniform(rng, 0.0, 0.3) * (grey["fat"] - grey["muscle"]) * patch * cover(
-        stripes - 0.5, 1.0
-    )
+    image = image + uniform(rng, 0.0, 0.3) * (grey["fat"] - grey["muscle"]) * patch * cover(stripes - 0.5, 1.0)
     paint(image, cover(uniform(rng, 0.3, 1.2) - planes.abs()) * uniform(rng, 0.2, 1.0), grey["fat"])
     return image
 
@@ -83,9 +79,7 @@ def body_phantom(rng: torch.Generator, size: int = 256) -> Tensor:
     trunk = not pair and choose(rng, 0.4)
     part = choose(rng, 0.25)
     for k in range(2 if pair else 1):
-        radius = (
-            (uniform(rng, 0.55, 0.9) if part else uniform(rng, 0.32, 0.47)) * size * (0.5 if pair else 1.0)
-        )
+        radius = (uniform(rng, 0.55, 0.9) if part else uniform(rng, 0.32, 0.47)) * size * (0.5 if pair else 1.0)
         shift = 0.5 * size if part else 0.08 * size
         centre = (uniform(rng, -shift, shift) + (0.5 * k - 0.25) * size * pair, uniform(rng, -shift, shift))
         flat = uniform(rng, 1.0, 1.6)  # wider than high, or the other way round

@@ -24,9 +24,7 @@ def coil_maps(rng: torch.Generator, n_coils: int, shape: tuple[int, int]) -> Ten
     """
     h, w = shape
     if n_coils < 1 or min(h, w) < 1:
-        raise InputError(
-            f"coil_maps got n_coils={n_coils} and shape={tuple(shape)}; expected at least 1 of each."
-        )
+        raise InputError(f"coil_maps got n_coils={n_coils} and shape={tuple(shape)}; expected at least 1 of each.")
     y = torch.linspace(-1.0, 1.0, h)[:, None]
     x = torch.linspace(-1.0, 1.0, w)[None, :]
     first = uniform(rng, 0.0, 2.0 * math.pi)
@@ -39,9 +37,7 @@ def coil_maps(rng: torch.Generator, n_coils: int, shape: tuple[int, int]) -> Ten
         width = uniform(rng, 0.7, 1.2)
         size = uniform(rng, 0.8, 1.25) * (1.0 + (dx**2 + dy**2) / width**2) ** -1.5
         size = size * torch.exp(0.08 * smooth_field(rng, (h, w), 1.2))
-        turn = torch.atan2(
-            dy, dx
-        )  # its jump of 2 pi does not show; its vortex is the coil itself, out of view
+        turn = torch.atan2(dy, dx)  # its jump of 2 pi does not show; its vortex is the coil itself, out of view
         phase = uniform(rng, 0.0, 2.0 * math.pi) - turn + 0.2 * smooth_field(rng, (h, w), 1.2)
         maps.append(torch.polar(size, phase.expand(h, w).contiguous()))
     stack = torch.stack(maps)

@@ -29,9 +29,7 @@ def dead_leaves(rng: torch.Generator, size: int = 256) -> Tensor:
     smallest = 2.2 * dense
     count = int(0.011 * size**2 / dense**1.5) + 20
     u = torch.rand(count, 12, generator=rng).double().numpy()
-    noise = (
-        torch.stack([band_field(rng, size, uniform(rng, 3.0, 12.0), 0.5) for _ in range(2)]).tanh().numpy()
-    )
+    noise = torch.stack([band_field(rng, size, uniform(rng, 3.0, 12.0), 0.5) for _ in range(2)]).tanh().numpy()
     radius = np.minimum(smallest * np.maximum(u[:, 0], 1e-6) ** -0.6, 0.45 * size)
     aspect = 0.25 + 0.75 * np.sqrt(u[:, 1])
     angle = math.pi * u[:, 2]

@@ -28,9 +28,7 @@ def contrast(rng: torch.Generator) -> dict[str, float]:
         values[3] *= 0.2
     else:
         kind = ("t1", "t1", "t2", "pd", "flair")[int(uniform(rng, 0, 5))]
-        values = [
-            max(0.02, v * uniform(rng, 0.85, 1.15) + uniform(rng, -0.03, 0.03)) for v in CONTRASTS[kind]
-        ]
+        values = [max(0.02, v * uniform(rng, 0.85, 1.15) + uniform(rng, -0.03, 0.03)) for v in CONTRASTS[kind]]
         if choose(rng, 0.3):  # fat suppression
             values[1] *= uniform(rng, 0.15, 0.5)
             values[4] *= uniform(rng, 0.15, 0.5)
@@ -41,9 +39,7 @@ def contrast(rng: torch.Generator) -> dict[str, float]:
     return grey
 
 
-def ellipse(
-    x: Tensor, y: Tensor, centre: tuple[float, float], radii: tuple[float, float], turn: float
-) -> Tensor:
+def ellipse(x: Tensor, y: Tensor, centre: tuple[float, float], radii: tuple[float, float], turn: float) -> Tensor:
     """Approximate depth (same unit as x and y) inside an ellipse turned by ``turn`` radians."""
     dx, dy = x - centre[0], y - centre[1]
     c, s = math.cos(turn), math.sin(turn)
@@ -56,9 +52,7 @@ def paint(image: Tensor, mask: Tensor, value: Tensor | float) -> None:
     image.add_(mask * (value - image))
 
 
-def spot(
-    image: Tensor, region: Tensor, row: int, column: int, radius: float, soft: float, value: float
-) -> None:
+def spot(image: Tensor, region: Tensor, row: int, column: int, radius: float, soft: float, value: float) -> None:
     """Paint a soft disc within its bounding box, in place."""
     size = image.shape[-1]
     reach = int(radius + soft) + 2
@@ -87,9 +81,7 @@ def soft_tissue(rng: torch.Generator, size: int, mm: float, grey: dict[str, floa
     return image
 
 
-def vessels_and_lesions(
-    rng: torch.Generator, image: Tensor, region: Tensor, mm: float, grey: dict[str, float]
-) -> None:
+def vessels_and_lesions(rng: torch.Generator, image: Tensor, region: Tensor, mm: float, grey: dict[str, float]) -> None:
     """Thin winding lines, dots and (sometimes) soft lesions within ``region``, painted in place."""
     size = image.shape[-1]
     tone = uniform(rng, 0.7, 1.2) if choose(rng, 0.5) else 0.03

@@ -71,9 +71,7 @@ def test_cortex_folds_near_the_surface_only() -> None:
         fluid = cortex(generator(seed), 256, 1.0, depth, side, up, False)
         buried = (fluid < depth - 2.0) & rim  # nearer to a sulcus than to the surface
         assert 0.3 < float(buried.sum() / rim.sum()) < 1.0
-        assert (
-            float(fluid[rim].std()) > 1.2
-        )  # sulci and gyri alternate; a smooth surface has 4 / sqrt(12) = 1.15
+        assert float(fluid[rim].std()) > 1.2  # sulci and gyri alternate; a smooth surface has 4 / sqrt(12) = 1.15
         assert float(fluid[core].min()) > 4.0  # no sulcus reaches the core
 
 
@@ -140,9 +138,7 @@ def test_coil_maps() -> None:
     assert maps.dtype == torch.complex64
     rss = maps.abs().square().sum(0).sqrt()
     assert torch.allclose(rss, torch.ones(96, 80), atol=1e-5)
-    for seed in range(
-        8
-    ):  # smooth, also where an angle wraps: a sign flip of the strongest coil would be near 2
+    for seed in range(8):  # smooth, also where an angle wraps: a sign flip of the strongest coil would be near 2
         maps = coil_maps(generator(seed), 8, (96, 80))
         assert (maps[:, 1:] - maps[:, :-1]).abs().max() < 0.2
         assert (maps[:, :, 1:] - maps[:, :, :-1]).abs().max() < 0.2

@@ -1,0 +1,125 @@
+"""Read a measurement from a file of any known format, recognised by its content.
+
+A format is an entry point of the group ``invdiff.formats``: a module (or object) with
+
+- ``recognise(path) -> bool``, quick and without exceptions;
+- ``read(path, **options)``, which returns a `Measurement`, or a `RawKspace` of which one is made here. It gets the
+  options that its signature names (all of them where it takes ``**options``).
+
+An entry that names the function ``read`` itself stands for the module that it is in.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from invdiff.datasets.kspace import RawKspace, to_measurement
+from invdiff.errors import FileError, FormatError, InputError, UnknownNameError
+from invdiff.files import existing, head
+from invdiff.hdf5 import MAGIC, open_hdf5
+from invdiff.measurement import Measurement
+
+__all__ = ["formats", "read"]
+
+_GROUP = "invdiff.formats"
+
+
+def formats() -> list[str]:
+    """The names of the formats that are installed."""
+    return sorted(set(entry_points(group=_GROUP).names))
+
+
+def read(path: str | Path, format: str | None = None, **options: Any) -> Measurement:
+    """Read a measurement.
+
+    Args:
+        path: the file; its content decides, not its suffix.
+        format: the name of a format, to be used without asking it whether it recognises the file.
+        options: for the format's own ``read`` (``slice``, for k-space), and for `to_measurement` where the file holds
+            raw k-space (``sigma``, ``n_sets``, ``calibration``, ``coil_maps``, ``keep_oversampling``).
+
+    Raises:
+        FileError: the file cannot be opened. FormatError: no format recognises it, or its content is not what it
+            should be. UnknownNameError: there is no such format. InputError: an option is unknown or cannot be used.
+    """
+    path = existing(path)
+    entry = _recognised(path) if format is None else _named(format)
+    reader = _load(entry)
+    own, rest = _split(options, reader.read)
+    found = reader.read(path, **own)
+    if isinstance(found, RawKspace):
+        _, unknown = _split(rest, to_measurement)
+        if not unknown:
+            return to_measurement(found, **rest)
+        rest = unknown
+    elif not isinstance(found, Measurement):
+        raise FormatError(
+            f"{path}: format {entry.name} ({entry.value}) returned {type(found).__name__}; expected a Measurement"
+        )
+    if rest:
+        known = [*inspect.signature(reader.read).parameters][1:]
+        known += [*inspect.signature(to_measurement).parameters][1:] if isinstance(found, RawKspace) else []
+        raise InputError(
+            f"{path} (format {entry.name}) was to be read with {', '.join(rest)}; its options are"
+            f" {', '.join(known) or 'none'}"
+        )
+    return found
+
+
+def _recognised(path: Path) -> EntryPoint:
+    first = head(path)
+    found = [entry for entry, reader in _loaded() if reader.recognise(path)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"{e.name} ({e.value})" for e in found)
+        raise FormatError(f"{path} is claimed by several formats, {names}; name one with format=...")
+    what = f"it begins with {first!r}"
+    if first.startswith(MAGIC):
+        with open_hdf5(path) as file:  # raises where it is cut short
+            what = f"it is HDF5 with {', '.join(sorted(file)) or 'nothing'} at its root"
+    raise FormatError(
+        f"{path} is of no known format: {what}; supported are {', '.join(formats())} (HDF5 with kspace, .npy k-space,"
+        " measurement files, and what is installed as invdiff.formats)"
+    )
+
+
+def _named(name: str) -> EntryPoint:
+    found = [entry for entry in entry_points(group=_GROUP) if entry.name == name]
+    if not found:
+        raise UnknownNameError(f"format {name!r} is not known; there are {', '.join(formats())}")
+    return found[0]
+
+
+def _loaded() -> Iterator[tuple[EntryPoint, Any]]:
+    """All formats that can be loaded; one that cannot must not keep the others from reading."""
+    for entry in entry_points(group=_GROUP):
+        try:
+            yield entry, _load(entry)
+        except FileError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=4)
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        found = entry.load()
+    except Exception as error:  # a plug-in's import can fail in any way
+        owner = entry.dist.name if entry.dist else "an unknown distribution"
+        raise FileError(f"format {entry.name} ({entry.value}) of {owner} cannot be loaded: {error}") from error
+    return sys.modules[found.__module__] if inspect.isfunction(found) else found
+
+
+def _split(options: dict[str, Any], function: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that a function takes, and the others."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return options, {}
+    return {k: v for k, v in options.items() if k in parameters}, {
+        k: v for k, v in options.items() if k not in parameters
+    }
