@@ -1,0 +1,1 @@
+"""Exact posteriors, distances, calibration and conformance suites."""
