@@ -41,7 +41,7 @@ class Measurement:
         meta: Mapping[str, Any] | None = None,
         batched: bool = False,
     ) -> None:
-        y = torch.as_tensor(y)
+        y = torch.as_tensor(y).resolve_conj()
         if not isinstance(operator, Operator):
             raise DTypeError(f"Measurement got an operator of type {type(operator).__name__}; it expects an Operator")
         if not isinstance(noise, Noise):

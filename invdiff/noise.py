@@ -44,7 +44,7 @@ class Gaussian(Noise):
     """
 
     def __init__(self, sigma: float | Tensor) -> None:
-        values = torch.as_tensor(sigma)
+        values = torch.as_tensor(sigma, dtype=None if isinstance(sigma, Tensor) else torch.float64)
         if values.is_complex() or not bool(torch.isfinite(values).all()) or not bool((values > 0).all()):
             raise InputError(f"Gaussian noise got sigma = {sigma}; it expects finite values above 0 (the unit of y)")
         self.sigma: float | Tensor = float(values) if values.numel() == 1 else values

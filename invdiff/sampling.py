@@ -76,7 +76,7 @@ def sample(
     prior, method = as_prior(prior), named_sampler(sampler, nfe, solver)
     op = measurement.operator
     prior.check(tuple(op.domain_shape), op.domain)
-    target = pick_device(device, prior, measurement)
+    target = pick_device(device, measurement)
     prior = prior.to(target)
     began = time.monotonic()
     scaled, factor = rescale(measurement.to(target), prior)
@@ -128,15 +128,12 @@ def sample(
     return posterior
 
 
-def pick_device(
-    device: str | torch.device, prior: Prior | None = None, measurement: Measurement | None = None
-) -> torch.device:
-    """Resolve "auto": where the data or the network already are, else CUDA if there is one, else the CPU.
+def pick_device(device: str | torch.device, measurement: Measurement | None = None) -> torch.device:
+    """Resolve "auto": where the data already are if not on the CPU, else CUDA if there is one, else the CPU.
 
     Raises:
         InputError: the device named is not there.
     """
-    del prior
     if device == "auto":
         if measurement is not None and measurement.y.device.type != "cpu":
             return measurement.y.device

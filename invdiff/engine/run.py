@@ -1,7 +1,7 @@
 """Run a sampler over all draws: in chunks that fit memory, with progress, checkpoints and an answer to Ctrl-C.
 
-A unit is what cannot be split (a draw, or a population). Units are numbered problem by problem; number k takes its
-random numbers from stream k, so the chunking does not matter.
+A unit is what cannot be split (a draw, or a population). Draw d of problem p takes its random numbers from stream
+``p 2^32 + d``, so neither the chunking nor the number of draws matters.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from invdiff.engine.checkpoint import Checkpoint
-from invdiff.errors import InputError
+from invdiff.errors import InputError, ShapeError
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
@@ -98,7 +98,7 @@ def _chunk(
     watch: Watch | None,
 ) -> Tensor:
     part = measurement.take([i // draws for i in indices])
-    rng = Streams(seed, indices, device)
+    rng = Streams(seed, [(i // draws << 32) + i % draws for i in indices], device)
     like = torch.empty(len(indices), *measurement.operator.domain_shape, dtype=dtype, device=device)
     resume = checkpoint.resume(indices[0], rng, device) if checkpoint else None
     state = None
@@ -111,6 +111,11 @@ def _chunk(
                 checkpoint.keep(indices[0], state, rng)
         if state is None:
             raise InputError(f"sampler {sampler.name} made no step")
+        if state.x.shape != like.shape or state.x.dtype != like.dtype:
+            raise ShapeError(
+                f"sampler {sampler.name} returned {state.x.dtype} of shape {tuple(state.x.shape)}; it expects"
+                f" {like.dtype} of {tuple(like.shape)}"
+            )
         if not bool(torch.isfinite(torch.view_as_real(state.x) if state.x.is_complex() else state.x).all()):
             raise InputError(
                 f"sampler {sampler.name} returned NaN or infinity; check the prior's sigma range and the unit of the"

@@ -24,6 +24,7 @@ class DataConfig(_Strict):
     pool: int = Field(2000, ge=8, description="images made once, then cut into patches again and again")
     size: int = Field(256, ge=32)
     patch: int = Field(64, ge=16)
+    texture: float = Field(0.1, ge=0, description="largest relative amplitude of the grain laid over the images")
     seed: int = 0
 
 

@@ -52,33 +52,51 @@ def _band_limit(images: Tensor, seed: int) -> Tensor:
 
 
 class PatchStream:
-    """Batches of patches ``(n, channels, patch, patch)``: random crop, zoom, flip, scale and (complex) phase."""
+    """Batches of patches ``(n, channels, patch, patch)``: random crop, zoom, flip, scale, grain and (complex) phase.
 
-    def __init__(self, images: Tensor, patch: int, domain: str, seed: int) -> None:
-        self.images, self.patch, self.domain, self.seed = images, patch, domain, seed
+    Grain is a random field, white to pink, that multiplies the image: tissue is not as smooth as a drawing, and a
+    prior that believes it is gives draws that are too certain. Complex images have a little of it across the phase.
+    """
+
+    def __init__(self, images: Tensor, patch: int, domain: str, seed: int, texture: float = 0.1) -> None:
+        self.images, self.patch, self.domain, self.seed, self.texture = images, patch, domain, seed, texture
 
     def batch(self, step: int, n: int) -> Tensor:
         """Return batch number `step`; the same for the same (seed, step, n) on every machine."""
         from invdiff.datasets.phantoms import smooth_phase
 
         rng = torch.Generator().manual_seed(self.seed * 1_000_000_007 + step)
-        count, size = self.images.shape[0], self.images.shape[-1]
         out = torch.empty(n, self.patch, self.patch)
-        which = torch.randint(count, (n,), generator=rng).tolist()
+        which = torch.randint(self.images.shape[0], (n,), generator=rng).tolist()
         u = torch.rand(n, 6, generator=rng).tolist()
         for i in range(n):
-            side = self.patch * (2 if u[i][0] < 0.5 and 2 * self.patch <= size else 1)
-            crop = self._crop(which[i], side, u[i][1], u[i][2], rng)
-            if side > self.patch:
-                crop = torch.nn.functional.avg_pool2d(crop[None], 2)[0]
+            crop = self._zoomed(which[i], u[i][0], u[i][1], u[i][2], rng)
             if u[i][3] < 0.5:
                 crop = crop.flip(1)
             crop = torch.rot90(crop, int(u[i][4] * 4))
             out[i] = crop * (0.35 + 1.0 * u[i][5])
+        strength = self.texture * torch.rand(n, 1, 1, generator=rng) ** 2
+        bright = out
+        out = out * (1 + strength * _grain(rng, n, self.patch))
         if self.domain == "real":
             return out[:, None]
+        across = 0.3 * strength * bright * _grain(rng, n, self.patch)
         phase = smooth_phase(rng, (n, self.patch, self.patch))
-        return torch.stack([out * phase.cos(), out * phase.sin()], 1)
+        cos, sin = phase.cos(), phase.sin()
+        return torch.stack([out * cos - across * sin, out * sin + across * cos], 1)
+
+    def _zoomed(self, which: int, how: float, down: float, right: float, rng: torch.Generator) -> Tensor:
+        """A patch at the images' own scale, at half of it by averaging, or by keeping the inner half of k-space."""
+        size, patch = self.images.shape[-1], self.patch
+        rim = patch // 8
+        if how < 0.3 or 2 * (patch + 2 * rim) > size:
+            return self._crop(which, patch, down, right, rng)
+        if how < 0.55:
+            return torch.nn.functional.avg_pool2d(self._crop(which, 2 * patch, down, right, rng)[None], 2)[0]
+        side = patch + 2 * rim  # what wraps around stays in the rim
+        k = torch.fft.fftshift(torch.fft.fft2(self._crop(which, 2 * side, down, right, rng)))
+        k = k[side // 2 : side // 2 + side, side // 2 : side // 2 + side]
+        return torch.fft.ifft2(torch.fft.ifftshift(k)).real[rim : rim + patch, rim : rim + patch] / 4
 
     def _crop(self, which: int, side: int, down: float, right: float, rng: torch.Generator) -> Tensor:
         """Cut a square; one that shows only background is drawn again, twice at most."""
@@ -90,3 +108,13 @@ class PatchStream:
                 break
             down, right = torch.rand(2, generator=rng).tolist()
         return crop
+
+
+def _grain(rng: torch.Generator, n: int, side: int) -> Tensor:
+    """Unit-variance Gaussian fields with power ``|f|^-2b``, b between 0 (white) and 1, shape ``(n, side, side)``."""
+    f = torch.fft.fftfreq(side)[:, None] ** 2 + torch.fft.rfftfreq(side)[None] ** 2
+    f[0, 0] = f[0, 1]
+    slope = torch.rand(n, 1, 1, generator=rng)
+    white = torch.randn(n, side, side, generator=rng)
+    field = torch.fft.irfft2(torch.fft.rfft2(white) * f ** (-slope / 2), s=(side, side))
+    return field / field.std((1, 2), keepdim=True)

@@ -53,7 +53,7 @@ def train(config: TrainConfig, folder: Path, report: Callable[[str], None] = pri
     torch.manual_seed(config.seed)
     channels = 2 if config.domain == "complex" else 1
     rank, world = accelerator.process_index, accelerator.num_processes
-    stream = PatchStream(images, config.data.patch, config.domain, config.seed * world + rank)
+    stream = PatchStream(images, config.data.patch, config.domain, config.seed * world + rank, config.data.texture)
     sigma_data = float(stream.batch(0, 256).std())
     model = Preconditioned(UNet(channels, channels, **config.network.model_dump()), sigma_data)
     if config.start_from:
@@ -100,7 +100,7 @@ def train(config: TrainConfig, folder: Path, report: Callable[[str], None] = pri
             p.copy_(a)
     target = folder / f"{config.name}.safetensors"
     if accelerator.is_main_process:
-        psnr = denoising_psnr(net, PatchStream(held_out, config.data.patch, config.domain, 1))
+        psnr = denoising_psnr(net, PatchStream(held_out, config.data.patch, config.domain, 1, config.data.texture))
         _export(net, config, sigma_data, psnr, target)
         report(f"wrote {target}; denoising PSNR in dB by sigma: {psnr}")
     return target
