@@ -110,6 +110,8 @@ def sample(
     )
     chunks = max(1, -(-draws * measurement.n_problems // max(1, chunk)))
     x = x / factor
+    if op.support is not None:
+        x = x * op.support.cpu()
     diagnostics = {
         "seconds": round(time.monotonic() - began, 3),
         "nfe": round((method.counts.nfe - before[0]) / chunks),

@@ -50,7 +50,7 @@ class Compose(LinearOperator):
         self.outer, self.inner = outer, inner
         self.domain_shape, self.range_shape = inner.domain_shape, outer.range_shape
         self.domain, self.range = inner.domain, outer.range
-        self.range_mask = outer.range_mask
+        self.range_mask, self.support = outer.range_mask, inner.support
         self.n_problems = max(outer.n_problems, inner.n_problems)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class ComposeNonlinear(Operator):
         self.outer, self.inner = outer, inner
         self.domain_shape, self.range_shape = inner.domain_shape, outer.range_shape
         self.domain, self.range = inner.domain, outer.range
-        self.range_mask = outer.range_mask
+        self.range_mask, self.support = outer.range_mask, inner.support
         self.n_problems = max(outer.n_problems, inner.n_problems)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -106,6 +106,8 @@ class Sum(LinearOperator):
         self.domain_shape, self.range_shape = left.domain_shape, left.range_shape
         self.domain, self.range = left.domain, left.range
         self.n_problems = max(left.n_problems, right.n_problems)
+        if left.support is not None and right.support is not None:
+            self.support = left.support & right.support
         if left.range_mask is not None and right.range_mask is not None:
             self.range_mask = left.range_mask | right.range_mask
 
@@ -134,7 +136,7 @@ class Scale(LinearOperator):
         self.op, self.scalar = op, scalar
         self.domain_shape, self.range_shape = op.domain_shape, op.range_shape
         self.domain, self.range = op.domain, op.range
-        self.range_mask, self.n_problems = op.range_mask, op.n_problems
+        self.range_mask, self.support, self.n_problems = op.range_mask, op.support, op.n_problems
 
     def _forward(self, x: Tensor) -> Tensor:
         return self.scalar * self.op._forward(x)
@@ -160,7 +162,7 @@ class Restrict(LinearOperator):
 
     def __init__(self, op: LinearOperator, rows: Any) -> None:
         rows = torch.as_tensor(rows) if not isinstance(rows, slice) else torch.arange(op.range_shape[0])[rows]
-        self.op, self.rows = op, rows
+        self.op, self.rows, self.support = op, rows, op.support
         self.domain_shape, self.domain, self.range = op.domain_shape, op.domain, op.range
         self.n_problems = op.n_problems
         if rows.dtype == torch.bool:
@@ -224,6 +226,8 @@ class Stack(LinearOperator):
         self.sizes = [math.prod(op.range_shape) for op in ops]
         self.range_shape = (sum(self.sizes),)
         self.n_problems = max(op.n_problems for op in ops)
+        known = [op.support for op in ops if op.support is not None]
+        self.support = torch.stack(torch.broadcast_tensors(*known)).all(0) if known else None
         if any(op.range_mask is not None for op in ops):
             parts = [
                 torch.ones(n, dtype=torch.bool)

@@ -32,6 +32,8 @@ class Operator:
     - ``domain``, ``range``: ``"real"`` or ``"complex"``.
     - ``range_mask``: boolean tensor that broadcasts to ``range_shape``, true where a datum exists; None if
       everywhere. Outside it `forward` returns zeros, which are neither data nor noise.
+    - ``support``: boolean tensor that broadcasts to ``domain_shape``, or with several problems to the batch; x is known
+      to be zero where it is false (no coil sees it, say). None if nothing of the kind is known.
     - ``n_problems``: how many independent problems the operator holds (each with its own coil maps, say). With 1 it
       applies to any N; with P > 1 only to N = P, and `take` selects some of them.
     """
@@ -42,6 +44,7 @@ class Operator:
     domain: str = "real"
     range: str = "real"
     range_mask: Tensor | None = None
+    support: Tensor | None = None
     n_problems: int = 1
 
     # ---- what a subclass writes -------------------------------------------------------------------------------

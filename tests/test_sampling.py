@@ -174,3 +174,15 @@ def test_units_rescale_the_measurement_and_nothing_else() -> None:
     with pytest.raises(InputError, match="zero"):
         rescale(invdiff.Measurement(0 * x, Identity((101,)), Gaussian(0.1)), InUnits())
     assert as_prior(InUnits()).units is not None
+
+
+@pytest.mark.parametrize("sampler", ["dds", "mmps", "dps"])
+def test_draws_are_zero_where_no_coil_sees(sampler: str) -> None:
+    maps = torch.ones(2, 4, 4, dtype=torch.complex64)
+    maps[:, :, 3] = 0
+    op = invdiff.operators.MRI(maps, torch.ones(4, dtype=torch.bool))
+    y = op.forward(torch.ones(1, 1, 4, 4, dtype=torch.complex64))[0]
+    m = invdiff.Measurement(y, op, Gaussian(0.01))
+    draws = invdiff.sample(m, denoise, sampler, 2, nfe=20, progress=False).draws.values
+    assert (draws[..., 3] == 0).all()
+    assert np.abs(draws[..., :3]).min() > 0.5

@@ -18,7 +18,7 @@ class DDS(Guidance):
 
     Args:
         gamma: g; None for the value that follows the noise, ``r^2 = v sigma^2/(v + sigma^2)``, which makes z the
-            most probable image under ``N(x0, r^2 I)`` and the data. A number is the paper's constant, in units of the noise variance.
+            most probable image under ``N(x0, r^2 I)`` and the data. A number is the paper's constant.
         iterations: M; the paper uses 5.
 
     Source: Chung, Lee and Ye, 2024 (Decomposed Diffusion Sampler), arXiv 2303.05754, eq. 12 and algorithm 1.

@@ -70,5 +70,7 @@ class DPS:
             leaf = x.detach().clone().requires_grad_(True)
             x0 = prior.denoise(leaf, torch.full((1,), sigma, dtype=x.real.dtype, device=x.device))
             r = measurement.residual(x0).flatten(1)
+            if measurement.operator.support is not None:
+                r = torch.cat([r, (x0 * ~measurement.operator.support).flatten(1)], 1)
             (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(r, dim=1).sum(), leaf)
         return x0.detach(), 2 * gradient

@@ -118,3 +118,18 @@ def test_nonlinear_operators_are_refused_by_name() -> None:
     measurement = Measurement(torch.ones(D), Square(), Gaussian(1.0))
     with pytest.raises(InputError, match="DDS needs a linear operator"):
         DDS(Normal(torch.eye(D)), measurement)
+
+
+def test_where_x_is_known_to_be_zero_is_one_more_datum(case: tuple[Normal, Measurement, Tensor]) -> None:
+    prior, measurement, x = case
+    support = torch.tensor([True, True, False, True, True, False])
+    op = Matrix(measurement.operator.matrix * support)  # type: ignore[attr-defined]
+    op.support = support
+    known = Measurement(measurement.y, op, measurement.noise)
+    rows = torch.cat([op.matrix, torch.eye(D)[~support].to(op.matrix)])  # the two pixels, measured as zero
+    covariance = SIGMA**2 * prior.gain(SIGMA)
+    x0 = prior.denoise(x, torch.tensor(SIGMA))
+    y = torch.cat([measurement.y, torch.zeros(2).to(measurement.y)])
+    solved = torch.linalg.solve(rows @ covariance @ rows.mH + 0.09 * torch.eye(M + 2), (y - x0 @ rows.mT).mT)
+    exact = x0 + (covariance @ rows.mH @ solved).mT
+    torch.testing.assert_close(MMPS(prior, known, iterations=M + 2)(x, SIGMA), exact, rtol=1e-6, atol=1e-6)
