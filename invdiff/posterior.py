@@ -66,7 +66,7 @@ class Posterior:
         n = self.dataset.sizes["draw"]
         if "log_weight" not in self.dataset:
             return xr.DataArray(np.full(n, 1 / n), dims="draw")
-        w = np.exp(self.dataset["log_weight"] - self.dataset["log_weight"].max())
+        w = xr.DataArray(np.exp(self.dataset["log_weight"] - self.dataset["log_weight"].max()))
         return w / w.sum("draw")
 
     def mean(self) -> xr.DataArray:
@@ -76,16 +76,17 @@ class Posterior:
     def std(self) -> xr.DataArray:
         """Posterior standard deviation; of complex x ``sqrt(E|x - mean|^2)``, real and imaginary part together."""
         n = self.dataset.sizes["draw"]
-        spread = (np.abs(self.draws - self.mean()) ** 2 * self.weights).sum("draw")
+        spread = (abs(self.draws - self.mean()) ** 2 * self.weights).sum("draw")
         if "log_weight" not in self.dataset and n > 1:
             spread = spread * (n / (n - 1))
-        return np.sqrt(spread)
+        root: xr.DataArray = spread**0.5
+        return root
 
     def quantile(self, q: float | list[float]) -> xr.DataArray:
         """Quantiles over the draws; of the magnitude where x is complex. Raises InputError for weighted draws."""
         if "log_weight" in self.dataset:
             raise InputError("quantiles of weighted draws: resample them by their weights first")
-        values = np.abs(self.draws) if np.iscomplexobj(self.draws) else self.draws
+        values = abs(self.draws) if np.iscomplexobj(self.draws) else self.draws
         return values.quantile(q, dim="draw")
 
     def interval(self, level: float = 0.9) -> xr.DataArray:

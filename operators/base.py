@@ -134,8 +134,9 @@ class Operator:
             return NotImplemented
         from invdiff.operators.algebra import Compose, ComposeNonlinear
 
-        both = isinstance(self, LinearOperator) and isinstance(other, LinearOperator)
-        return Compose(self, other) if both else ComposeNonlinear(self, other)
+        if isinstance(self, LinearOperator) and isinstance(other, LinearOperator):
+            return Compose(self, other)
+        return ComposeNonlinear(self, other)
 
     # ---- checks -----------------------------------------------------------------------------------------------
     def _check(self, x: Tensor, shape: tuple[int, ...], kind: str, name: str, method: str) -> None:
@@ -172,7 +173,7 @@ class _Apply(torch.autograd.Function):
     generate_vmap_rule = False
 
     @staticmethod
-    def forward(x: Tensor, fn: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(x: Tensor, fn: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
         return fn(x)
 
     @staticmethod

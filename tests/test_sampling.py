@@ -1,6 +1,7 @@
 """The public door: `invdiff.sample`, its chunks, seeds, checkpoints and refusals."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,12 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     from invdiff.engine.checkpoint import Checkpoint
 
     keep = Checkpoint.keep
-    monkeypatch.setattr(Checkpoint, "keep", lambda self, *a: (setattr(self, "last", -1e9), keep(self, *a)))
+
+    def always(self: Checkpoint, *arguments: Any) -> None:
+        self.last = -1e9
+        keep(self, *arguments)
+
+    monkeypatch.setattr(Checkpoint, "keep", always)
     options = {"batch": batch, "solver": solver}
     whole = draw(measurement, **options)
     folder = tmp_path / "out.ckpt"

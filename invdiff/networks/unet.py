@@ -27,7 +27,7 @@ class _Block(nn.Module):
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
         nn.init.normal_(self.second.weight, std=1e-3)
-        nn.init.zeros_(self.second.bias)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, 1)
@@ -47,6 +47,8 @@ class UNet(nn.Module):
         embedding: width of the sigma embedding.
         fold: side of the pixel-unshuffle block (1 = none).
     """
+
+    frequencies: Tensor
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class UNet(nn.Module):
                 self.up.append(nn.ModuleList(_Block(c, width) for _ in range(blocks)))
         self.leave = nn.Conv2d(channels[0], out_channels * fold * fold, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         """Return the raw network output F; x need not have sides divisible by anything (reflected at the rim)."""

@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from invdiff.errors import UnknownNameError
 from invdiff.solvers.base import Denoise, Solver, State
 from invdiff.solvers.ddim import DDIM
@@ -19,7 +21,7 @@ from invdiff.solvers.renoise import Renoise
 
 __all__ = ["DDIM", "DPMpp2M", "Denoise", "Heun", "Renoise", "Solver", "State", "named_solver", "solver_names"]
 
-_NAMED = {
+_NAMED: dict[str, Callable[[], Solver]] = {
     "euler": lambda: DDIM(0.0),
     "ddim": lambda: DDIM(0.85),
     "ancestral": lambda: DDIM(1.0),
@@ -39,5 +41,4 @@ def named_solver(name: str) -> Solver:
     """Return the solver of that name with its usual options. Raises UnknownNameError."""
     if name not in _NAMED:
         raise UnknownNameError(f"no solver {name!r}; known: {', '.join(_NAMED)}")
-    solver: Solver = _NAMED[name]()
-    return solver
+    return _NAMED[name]()

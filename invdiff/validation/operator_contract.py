@@ -91,6 +91,16 @@ def _mask(probe: Probe) -> Iterator[Row]:
     yield Row("size counts the mask", all(a == b for a, b in counts), detail=f"(size, measured): {counts}")
 
 
+def _support(probe: Probe) -> Iterator[Row]:
+    op = probe.at(DOUBLE)
+    if op.support is None:
+        yield Row("support", None, detail="none: every entry of x may differ from 0")
+        return
+    x = probe.x(DOUBLE, 3 if op.n_problems == 1 else op.n_problems)
+    unseen = x * ~op.support
+    yield at_most("forward does not see x outside the support", float(op.forward(unseen).abs().max()), 0.0)
+
+
 def _problems(probe: Probe) -> Iterator[Row]:
     op, count = probe.at(DOUBLE), probe.op.n_problems
     order = [count - 1, 0, 0]
@@ -207,6 +217,7 @@ CONTRACT: dict[str, Callable[[Probe], Iterator[Row]]] = {
     "dtype kept": _dtypes,
     "device": _devices,
     "range mask": _mask,
+    "support": _support,
     "take": _problems,
     "refuses what does not fit": _errors,
     "repr": _repr,

@@ -22,9 +22,9 @@ def test_any_size(shape: tuple[int, int]) -> None:
 
 def test_sigma_matters_and_examples_are_independent() -> None:
     net, x = small(), torch.randn(3, 2, 8, 8)
-    for block in net.modules():
-        if hasattr(block, "film"):
-            torch.nn.init.normal_(block.film.weight, std=0.1)
+    for name, weight in net.named_parameters():
+        if name.endswith("film.weight"):
+            torch.nn.init.normal_(weight, std=0.1)
     out = net(x, torch.tensor([0.0, 1.0, 2.0]))
     assert not torch.allclose(out, net(x, torch.zeros(3)))
     torch.testing.assert_close(net(x[1:2], torch.tensor([1.0])), out[1:2])

@@ -24,7 +24,7 @@ def toy(steps: int, **options: object) -> TrainConfig:
         checkpoint_every=4,
         warmup=2,
         mixed_precision="no",
-        **options,  # type: ignore[arg-type]
+        **options,
     )
 
 
