@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ def rng(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def acquisition(mask: Tensor, problems: int = 1) -> tuple[Measurement, Tensor]:
+def acquisition(mask: Tensor, problems: int = 1) -> tuple[Any, Tensor]:
     """A noisy measurement of a random image by three coils on a 24 x 20 grid, and the image."""
     maps = torch.randn(problems, 3, 24, 20, generator=rng(1), dtype=torch.complex64)
     op = MRI(maps, mask)
@@ -37,6 +39,7 @@ def random_mask(seed: int = 4) -> Tensor:
 def test_split_leaves_out_positions_of_all_coils_outside_the_calibration_region():
     mask = random_mask()
     full, _ = acquisition(mask)
+    train: Any
     train, held = split(full, 0.25)
     assert held.expand(1, 3, 24, 20).shape == (1, 3, 24, 20)
     left = held[0, 0]
@@ -64,6 +67,7 @@ def test_split_of_lines_leaves_out_lines(axis):
     line = torch.arange(n) % 5 == 0
     line[n // 2 - 2 : n // 2 + 2] = True
     full, _ = acquisition(line[:, None] if axis == 0 else line)
+    train: Any
     train, held = split(full, 0.5)
     assert held.shape[2:] == ((n, 1) if axis == 0 else (1, n))
     assert train.operator.mask.shape[1:] == held.shape[2:]  # still a mask along one axis
@@ -87,6 +91,7 @@ def test_split_of_several_problems_with_their_own_masks():
 
 def test_split_of_an_operator_without_a_mask():
     full = Measurement(torch.ones(30), Matrix(torch.eye(30)), Gaussian(1.0))
+    train: Any
     train, held = split(full, 0.1)
     assert int(held.sum()) == 3
     x = torch.ones(1, 30)
