@@ -50,7 +50,8 @@ def sample(
     Args:
         measurement: data, operator and noise.
         prior: a `Prior`, a callable ``(x, sigma) -> E[x0 | x]``, or the name of shipped weights.
-        sampler: a name (`invdiff info` lists them) or a sampler object.
+        sampler: a name (`invdiff info` lists them) or a sampler object; "auto" is DDS for network priors and MMPS
+            for others.
         draws: how many, for each independent problem.
         seed: the one seed; the same seed gives the same bits on the same device, and draw k does not depend on how
             many others are made beside it.
@@ -73,7 +74,11 @@ def sample(
         from invdiff.priors.loading import load_prior
 
         prior = load_prior(prior)
-    prior, method = as_prior(prior), named_sampler(sampler, nfe, solver)
+    prior = as_prior(prior)
+    if isinstance(sampler, str) and sampler == "auto":
+        # MMPS is exact where the denoiser is; with the shipped networks DDS is as good and several times cheaper.
+        sampler = "dds" if isinstance(prior, NetworkPrior) else "mmps"
+    method = named_sampler(sampler, nfe, solver)
     op = measurement.operator
     prior.check(tuple(op.domain_shape), op.domain)
     target = pick_device(device, measurement)

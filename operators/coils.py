@@ -26,7 +26,7 @@ __all__ = ["calibration_region", "espirit"]
 _SIDE = 24  # of the calibration region that is used when none is asked for, as in sigpy and BART
 _COARSE = 6  # points of the coarse grid for each degree of G(r)
 _STEPS = 2  # of subspace iteration on the full grid
-_PIECE = 4 << 20  # bytes of G(r) held at a time
+_PIECE = 16 << 20  # bytes of G(r) held at a time
 
 
 def calibration_region(mask: Tensor) -> tuple[slice, slice]:
@@ -214,8 +214,10 @@ def _carry(start: Tensor, part: slice, shape: torch.Size) -> Tensor:
     out = torch.zeros_like(first)
     for y, wy in ((y0, 1 - fy), (y1, fy)):
         for x, wx in ((x0, 1 - fx), (x1, fx)):
-            v = start[y][:, x]
-            out += (wy[:, None] * wx)[..., None, None] * (v @ (v.mH @ first))
+            weight = (wy[:, None] * wx)[..., None]
+            for v in start[y][:, x].unbind(-1):  # element-wise: a batch of tiny matrix products is slower
+                share = weight * torch.linalg.vecdot(v[..., None], first, dim=-2)
+                out.addcmul_(v[..., None], share[..., None, :])
     return out
 
 

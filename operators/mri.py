@@ -74,8 +74,6 @@ class MRI(LinearOperator):
         self.range_mask = mask if mask.shape[0] == 1 else mask[:, None]
         seen = maps.abs().sum(2) > 0  # where all maps are zero no datum tells of x, which is zero there by convention
         self.support = None if bool(seen.all()) else seen[0] if len(seen) == 1 else seen
-        seen = (maps != 0).any(2)
-        self.support = None if bool(seen.all()) else seen if seen.shape[0] > 1 else seen[0]
         self._fraction = float(mask.float().mean())
 
         ramps = ramp(height)[:, None] * ramp(width)
@@ -216,6 +214,7 @@ def _canonical_maps(maps: Tensor) -> Tensor:
         raise DTypeError(f"MRI got coil_maps of {maps.dtype}; it expects complex: use coil_maps.to(torch.complex64)")
     if not bool(torch.isfinite(torch.view_as_real(maps)).all()):
         raise InputError("MRI got coil_maps that hold NaN or infinity; set unusable pixels to zero")
+    maps = maps.contiguous()  # the products and FFTs inherit their layout
     return maps[None, None] if maps.ndim == 3 else maps[:, None] if maps.ndim == 4 else maps
 
 

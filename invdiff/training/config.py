@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -21,8 +21,8 @@ class DataConfig(_Strict):
     """Procedural images: how many to make, of what kinds, and how patches are cut from them."""
 
     kinds: list[Literal["head", "body", "leaves"]] = ["head", "body", "leaves"]
-    pool: int = Field(2000, ge=8, description="images made once, then cut into patches again and again")
-    size: int = Field(256, ge=32)
+    pool: int = Field(2000, ge=8, description="images of each size, made once, then cut into patches again and again")
+    sizes: list[Annotated[int, Field(ge=32)]] = Field([256, 128], min_length=1, description="pixels across")
     patch: int = Field(64, ge=16)
     texture: float = Field(0.1, ge=0, description="largest relative amplitude of the grain laid over the images")
     seed: int = 0

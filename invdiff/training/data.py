@@ -15,16 +15,20 @@ from invdiff.training.config import DataConfig
 __all__ = ["PatchStream", "make_pool"]
 
 
-def make_pool(data: DataConfig, seed: int, count: int, cache: Path) -> Tensor:
-    """Return `count` magnitude images ``(count, size, size)`` float16, made once and kept in the cache folder."""
+def make_pool(data: DataConfig, seed: int, count: int, cache: Path) -> list[Tensor]:
+    """Return, for each size, `count` magnitude images ``(count, size, size)`` float16, kept in the cache folder."""
+    return [_make(data, size, seed, count, cache) for size in data.sizes]
+
+
+def _make(data: DataConfig, size: int, seed: int, count: int, cache: Path) -> Tensor:
     from safetensors.torch import load_file, save_file
 
     from invdiff.datasets.phantoms import pool
 
-    recipe = f"v1 {seed} {count} {data.size} {'-'.join(data.kinds)}"
+    recipe = f"v1 {seed} {count} {size} {'-'.join(data.kinds)}"
     path = cache / f"pool-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
-        images = pool(seed, count, data.size, tuple(data.kinds))
+        images = pool(seed, count, size, tuple(data.kinds))
         images = _band_limit(images, seed)
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as part:
@@ -58,7 +62,7 @@ class PatchStream:
     prior that believes it is gives draws that are too certain. Complex images have a little of it across the phase.
     """
 
-    def __init__(self, images: Tensor, patch: int, domain: str, seed: int, texture: float = 0.1) -> None:
+    def __init__(self, images: list[Tensor], patch: int, domain: str, seed: int, texture: float = 0.1) -> None:
         self.images, self.patch, self.domain, self.seed, self.texture = images, patch, domain, seed, texture
 
     def batch(self, step: int, n: int) -> Tensor:
@@ -67,10 +71,11 @@ class PatchStream:
 
         rng = torch.Generator().manual_seed(self.seed * 1_000_000_007 + step)
         out = torch.empty(n, self.patch, self.patch)
-        which = torch.randint(self.images.shape[0], (n,), generator=rng).tolist()
+        pools = torch.randint(len(self.images), (n,), generator=rng).tolist()
+        which = torch.randint(min(map(len, self.images)), (n,), generator=rng).tolist()
         u = torch.rand(n, 6, generator=rng).tolist()
         for i in range(n):
-            crop = self._zoomed(which[i], u[i][0], u[i][1], u[i][2], rng)
+            crop = self._zoomed(self.images[pools[i]][which[i]], u[i][0], u[i][1], u[i][2], rng)
             if u[i][3] < 0.5:
                 crop = crop.flip(1)
             crop = torch.rot90(crop, int(u[i][4] * 4))
@@ -85,29 +90,30 @@ class PatchStream:
         cos, sin = phase.cos(), phase.sin()
         return torch.stack([out * cos - across * sin, out * sin + across * cos], 1)
 
-    def _zoomed(self, which: int, how: float, down: float, right: float, rng: torch.Generator) -> Tensor:
+    def _zoomed(self, image: Tensor, how: float, down: float, right: float, rng: torch.Generator) -> Tensor:
         """A patch at the images' own scale, at half of it by averaging, or by keeping the inner half of k-space."""
-        size, patch = self.images.shape[-1], self.patch
+        size, patch = image.shape[-1], self.patch
         rim = patch // 8
         if how < 0.3 or 2 * (patch + 2 * rim) > size:
-            return self._crop(which, patch, down, right, rng)
+            return _crop(image, patch, down, right, rng)
         if how < 0.55:
-            return torch.nn.functional.avg_pool2d(self._crop(which, 2 * patch, down, right, rng)[None], 2)[0]
+            return torch.nn.functional.avg_pool2d(_crop(image, 2 * patch, down, right, rng)[None], 2)[0]
         side = patch + 2 * rim  # what wraps around stays in the rim
-        k = torch.fft.fftshift(torch.fft.fft2(self._crop(which, 2 * side, down, right, rng)))
+        k = torch.fft.fftshift(torch.fft.fft2(_crop(image, 2 * side, down, right, rng)))
         k = k[side // 2 : side // 2 + side, side // 2 : side // 2 + side]
         return torch.fft.ifft2(torch.fft.ifftshift(k)).real[rim : rim + patch, rim : rim + patch] / 4
 
-    def _crop(self, which: int, side: int, down: float, right: float, rng: torch.Generator) -> Tensor:
-        """Cut a square; one that shows only background is drawn again, twice at most."""
-        room = self.images.shape[-1] - side + 1
-        for attempt in range(3):
-            top, left = int(down * room), int(right * room)
-            crop = self.images[which, top : top + side, left : left + side].float()
-            if attempt == 2 or float(crop.std()) > 0.03:
-                break
-            down, right = torch.rand(2, generator=rng).tolist()
-        return crop
+
+def _crop(image: Tensor, side: int, down: float, right: float, rng: torch.Generator) -> Tensor:
+    """Cut a square; one that shows only background is drawn again, twice at most."""
+    room = image.shape[-1] - side + 1
+    for attempt in range(3):
+        top, left = int(down * room), int(right * room)
+        crop = image[top : top + side, left : left + side].float()
+        if attempt == 2 or float(crop.std()) > 0.03:
+            break
+        down, right = torch.rand(2, generator=rng).tolist()
+    return crop
 
 
 def _grain(rng: torch.Generator, n: int, side: int) -> Tensor:

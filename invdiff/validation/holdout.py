@@ -52,7 +52,7 @@ def split(measurement: Measurement, fraction: float, seed: int = 0) -> tuple[Mea
     y = measurement.data * kept.to(measurement.y.device)
     train = Measurement(
         y if measurement.batched else y[0],
-        _restricted(op, kept),
+        _restricted(op, kept.to(measurement.y.device)),
         measurement.noise,
         measurement.coords,
         measurement.meta,
@@ -166,7 +166,4 @@ def _calibration(op: LinearOperator, mask: Tensor) -> Tensor:
 def _restricted(op: LinearOperator, kept: Tensor) -> LinearOperator:
     from invdiff.operators.mri import MRI
 
-    if isinstance(op, MRI):
-        return MRI(op.coil_maps, kept[:, 0].to(op.coil_maps.device))
-    device = op.range_mask.device if op.range_mask is not None else None
-    return Restrict(op, kept[0] if device is None else kept[0].to(device))
+    return MRI(op.coil_maps, kept[:, 0]) if isinstance(op, MRI) else Restrict(op, kept[0])

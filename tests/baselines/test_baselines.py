@@ -127,6 +127,13 @@ def test_fista_corrects_a_curvature_that_is_too_low():
     assert float((inner(precision(x) - b, precision(x) - b) / inner(b, b)).max()) < 1e-8
 
 
+def test_fista_restarts_its_momentum():
+    # A condition number of 1000: momentum that is never stopped overshoots for thousands of steps.
+    d = torch.logspace(-3, 0, 50, dtype=torch.float64)[None]
+    x = fista(lambda v: d * v, d, lambda v, t: v, 0 * d, torch.ones(1).double(), iterations=800)
+    assert float((x - 1).abs().max()) < 1e-4
+
+
 class Square(Operator):
     domain_shape = range_shape = (3,)
 

@@ -56,6 +56,14 @@ def test_warm_start_saves_steps():
     assert float((again - exact).norm()) < 1e-3 * float((cold - exact).norm())
 
 
+def test_channels_do_not_mix():
+    v = torch.randn(1, 3, 6, 7, generator=torch.Generator().manual_seed(3), dtype=torch.complex64)
+    together, _ = tv_proximal(v, torch.tensor([0.5]), iterations=50)
+    for c in range(3):
+        alone, _ = tv_proximal(v[:, c : c + 1], torch.tensor([0.5]), iterations=50)
+        torch.testing.assert_close(together[:, c : c + 1], alone)
+
+
 def small_mri() -> Measurement:
     g = torch.Generator().manual_seed(0)
     op = MRI(torch.randn(4, 10, 12, generator=g, dtype=torch.complex128), torch.rand(10, 12, generator=g) < 0.5)

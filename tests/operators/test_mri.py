@@ -260,3 +260,12 @@ def test_same_on_the_gpu(kind):
     assert relative(there.forward(x.cuda()).cpu(), op.forward(x)) < 1e-6
     assert relative(there.adjoint(y.cuda()).cpu(), op.adjoint(y)) < 1e-6
     assert relative(there.normal(x.cuda()).cpu(), op.normal(x)) < 1e-6
+
+
+@pytest.mark.parametrize("mask", [torch.tensor([True, False, True, True, False]), torch.rand(4, 5) < 0.6])
+def test_maps_of_any_memory_layout(mask: torch.Tensor) -> None:
+    maps = torch.randn(3, 5, 4, dtype=torch.complex64).mT  # strided, as from a Fortran-ordered file
+    x = torch.randn(2, 1, 4, 5, dtype=torch.complex64)
+    strided, plain = MRI(maps, mask), MRI(maps.clone(memory_format=torch.contiguous_format), mask)
+    torch.testing.assert_close(strided.normal(x), plain.normal(x))
+    torch.testing.assert_close(strided.normal(x), strided.adjoint(strided.forward(x)), rtol=1e-4, atol=1e-5)

@@ -17,7 +17,7 @@ from invdiff.training.run import train  # noqa: E402
 def toy(steps: int, **options: object) -> TrainConfig:
     return TrainConfig(
         name="toy",
-        data=DataConfig(kinds=["leaves"], pool=8, size=64, patch=16),
+        data=DataConfig(kinds=["leaves"], pool=8, sizes=[64], patch=16),
         network=NetworkConfig(channels=[16, 16], blocks=1, embedding=16),
         steps=steps,
         batch=4,
@@ -59,7 +59,7 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
 
 
 def test_patches_are_reproducible_and_differ() -> None:
-    stream = PatchStream(torch.rand(4, 40, 40).half(), 16, "complex", 0)
+    stream = PatchStream([torch.rand(4, 40, 40).half(), torch.rand(5, 20, 20).half()], 16, "complex", 0)
     assert torch.equal(stream.batch(3, 5), stream.batch(3, 5))
     assert not torch.equal(stream.batch(3, 5), stream.batch(4, 5))
     assert stream.batch(0, 5).shape == (5, 2, 16, 16)
@@ -67,13 +67,13 @@ def test_patches_are_reproducible_and_differ() -> None:
 
 
 def test_the_pool_is_kept(tmp_path: Path) -> None:
-    data = DataConfig(kinds=["leaves"], pool=8, size=64, patch=16)
+    data = DataConfig(kinds=["leaves"], pool=8, sizes=[64], patch=16)
     first = make_pool(data, 0, 8, tmp_path)
     (file,) = tmp_path.iterdir()
     before = file.stat().st_mtime_ns
-    assert torch.equal(make_pool(data, 0, 8, tmp_path), first)
+    assert torch.equal(make_pool(data, 0, 8, tmp_path)[0], first[0])
     assert file.stat().st_mtime_ns == before
-    assert not torch.equal(make_pool(data, 1, 8, tmp_path), first)
+    assert not torch.equal(make_pool(data, 1, 8, tmp_path)[0], first[0])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""Options that several commands share, and checks of output files before any work is done."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from invdiff.errors import FileError, InputError, UnknownNameError
+
+__all__ = ["Device", "Draws", "Json", "Nfe", "Seed", "Solver", "check_output", "memory_size", "write_json"]
+
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.", metavar="FILE")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same result, to the bit, on the same device.")]
+Draws = Annotated[int, typer.Option(min=1, help="Number of posterior draws.")]
+Nfe = Annotated[int | None, typer.Option(min=1, help="Network evaluations per draw.", show_default="the method's own")]
+Solver = Annotated[str | None, typer.Option(help="Solver (see invdiff info).", show_default="the method's own")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")]
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def memory_size(text: str) -> int:
+    """Return a number of bytes from "2GiB", "500 MB", "8G" or "1000000"; the units are powers of 1024.
+
+    Raises:
+        InputError: it is none of these, or less than 1 MiB.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if not found:
+        raise InputError(f"--memory is {text!r}; it expects a size like 2GiB, 500MiB or 8G")
+    size = int(float(found[1]) * _UNITS[found[2]])
+    if size < 2**20:
+        raise InputError(f"--memory is {text!r}, {size} bytes; it expects at least 1MiB")
+    return size
+
+
+def check_output(path: Path | None, suffix: str = "", option: str = "") -> None:
+    """See that a file can be written later, so that no long run ends with nothing.
+
+    Raises:
+        FileError: its folder does not exist or the path is a folder. UnknownNameError: it does not end in `suffix`.
+    """
+    if path is None:
+        return
+    if suffix and path.suffix.lower() != suffix:
+        raise UnknownNameError(f"{option} is {path}; its name must end in {suffix}")
+    if path.is_dir():
+        raise FileError(f"{option} is {path}, which is a folder; a file name was expected")
+    if not path.parent.is_dir():
+        raise FileError(f"{option} is {path}, but the folder {path.parent.absolute()} does not exist; create it first")
+
+
+def write_json(path: Path | None, content: dict[str, Any]) -> None:
+    """Write figures as JSON, the whole file at once; a number that is not finite becomes null."""
+    if path is None:
+        return
+    from invdiff.files import replacing
+
+    text = json.dumps(_plain(content), indent=2, allow_nan=False) + "\n"
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int, bool)) else str(value)

@@ -1,0 +1,48 @@
+"""The pictures of `invdiff reconstruct`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from invdiff.reconstruction import BASELINES, Reconstruction
+from invdiff.report.panel import panel
+
+__all__ = ["picture"]
+
+
+def picture(done: Reconstruction, path: Path, titles: Mapping[str, str]) -> None:
+    """Write mean, spread, classical reconstructions and data fit of the middle problem, cut to the part of interest."""
+    posterior, measurement = done.posterior, done.measurement
+    middle = measurement.n_problems // 2 if measurement.batched else None
+    several = posterior.draws.sizes["draw"] > 1
+    full = tuple(posterior.draws.shape[-2:])
+    size = tuple(measurement.meta.get("recon_size") or full)
+    rows, columns = (slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(full, size, strict=True))
+
+    def cut(x: Any) -> NDArray[Any]:
+        image: NDArray[Any] = np.asarray(x if middle is None else x[middle])[0, rows, columns]  # first channel
+        return image
+
+    coords = {
+        name: (dims, np.asarray(values)[rows if name == "y" else columns], *rest)
+        for name, (dims, values, *rest) in measurement.coords.items()
+        if name in ("y", "x")
+    }
+    method = str(posterior.dataset.attrs["method"])
+    classical = {titles[name]: cut(x.cpu() if middle is not None else x[0].cpu()) for name, x in done.baselines.items()}
+    held = posterior.dataset.attrs.get("holdout_fraction")
+    note = f", {held:.0%} of the data held out" if held else ""
+    first = {} if method in BASELINES else {"posterior mean": cut(posterior.mean().values)}
+    panel(
+        first | classical,
+        path,
+        spread={"posterior std": cut(posterior.std().values)} if several else None,
+        residual={"misfit of the data": done.residual()},
+        coords=coords,
+        heading=f"{Path(str(measurement.meta.get('file', ''))).name}  {method}{note}",
+    )
