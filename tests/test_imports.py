@@ -55,7 +55,10 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "validation": ("metrics", "baselines"),
     "report": ("metrics", "baselines"),
     "training": ("sampling", "configs", "validation", "report"),
-    "cli": ("training",),
+    # Workflows: a whole job each, file to file; only the command line sees them.
+    "reconstruction": ("validation", "report"),
+    "demo": ("validation", "report"),
+    "cli": ("training", "reconstruction", "demo"),
     FACE: (),
 }
 
