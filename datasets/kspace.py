@@ -95,6 +95,11 @@ def as_kspace(values: NDArray[Any], where: str, slices: int | Sequence[int]) -> 
     return kspace
 
 
+# Of the eigenvalue: a small or noisy calibration region lowers it at the object's rim, and a support that is too
+# small spoils everything within it, while one that is too large costs little.
+_CROP = 0.8
+
+
 def sampled(kspace: Tensor) -> Tensor:
     """Where any coil is nonzero, in the smallest shape of `RawKspace.mask` that says it; rank 3 or 4 in."""
     mask = (kspace != 0).any(-3)
@@ -185,7 +190,7 @@ def _estimate_maps(problems: Tensor, n_sets: int, calibration: int | tuple[int, 
         return torch.ones_like(problems[:1, None])
     size = (calibration, calibration) if isinstance(calibration, int) else calibration
     try:
-        return espirit(problems, size, n_sets=n_sets)[0]
+        return espirit(problems, size, crop=_CROP, n_sets=n_sets)[0]
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
 

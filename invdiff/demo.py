@@ -31,7 +31,7 @@ from invdiff.sampling import sample
 
 __all__ = ["Demo", "coverage", "demo", "simulate", "table"]
 
-COILS, ACCELERATION = 8, 4
+COILS, ACCELERATION, CENTRE = 8, 4, 0.125
 SIGMA = 0.02  # noise per real component of a coil's datum; bright tissue is about 1
 FIELD_OF_VIEW = 220.0  # mm
 TRUTH, MAPS, NOISE = 2**32, 2**32 + 1, 2**32 + 2  # streams far from those of the draws, which count from 0
@@ -60,9 +60,9 @@ def demo(
     folder: Path,
     prior: Prior | str | Path = "mri",
     *,
-    sampler: str = "dds",
+    sampler: str = "auto",
     draws: int = 8,
-    nfe: int | None = 50,
+    nfe: int | None = 20,
     seed: int = 0,
     size: int = 128,
     device: str = "auto",
@@ -111,8 +111,8 @@ def demo(
 def simulate(path: Path, seed: int = 0, size: int = 128) -> Tensor:
     """Write a simulated acquisition as a fastMRI HDF5 file and return the truth, complex64 ``(1, size, size)``.
 
-    Eight coils, about a quarter of the phase encodes (equispaced, and a fully sampled centre of 8 %), white noise. The
-    file holds what a scanner's would: k-space, mask and header, and not the truth.
+    Eight coils, about a quarter of the phase encodes (equispaced, and a fully sampled centre of an eighth of all), white
+    noise. The file holds what a scanner's would: k-space, mask and header, and not the truth.
     """
     from invdiff.datasets import fastmri
     from invdiff.datasets.coils import coil_maps
@@ -122,7 +122,7 @@ def simulate(path: Path, seed: int = 0, size: int = 128) -> Tensor:
 
     truth = ground_truth(generator(seed, TRUTH), size)
     maps = coil_maps(generator(seed, MAPS), COILS, (size, size))
-    centre = max(0.08, 8 / size)  # fastMRI's share, but as many columns as coil maps need
+    centre = max(CENTRE, 8 / size)  # coil maps need eight columns at the least
     mask = equispaced_fraction_mask(size, ACCELERATION, centre, seed=seed % 2**32)
     clean = MRI(maps, torch.ones(size, dtype=torch.bool)).forward(truth[None])
     kspace = Gaussian(SIGMA).sample(clean, generator(seed, NOISE)) * mask

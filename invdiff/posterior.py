@@ -74,11 +74,14 @@ class Posterior:
         return (self.draws * self.weights).sum("draw").astype(self.draws.dtype)
 
     def std(self) -> xr.DataArray:
-        """Posterior standard deviation; of complex x ``sqrt(E|x - mean|^2)``, real and imaginary part together."""
+        """Posterior standard deviation, NaN of a single draw.
+
+        Of complex x it is ``sqrt(E|x - mean|^2)``, real and imaginary part together.
+        """
         n = self.dataset.sizes["draw"]
         spread = (abs(self.draws - self.mean()) ** 2 * self.weights).sum("draw")
-        if "log_weight" not in self.dataset and n > 1:
-            spread = spread * (n / (n - 1))
+        if "log_weight" not in self.dataset:
+            spread = spread * (n / (n - 1) if n > 1 else np.nan)
         root: xr.DataArray = spread**0.5
         return root
 

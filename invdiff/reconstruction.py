@@ -173,7 +173,7 @@ def reconstruct(
     else:
         posterior = sample(
             used, prior, chosen, draws, seed=seed, device=used.y.device, memory=memory,
-            checkpoint=checkpoint, resume=resume, progress=progress, watch=watch,
+            checkpoint=checkpoint, resume=resume, keep=True, progress=progress, watch=watch,
         )  # fmt: skip
     done = Reconstruction(posterior, used, {name: tuned.x for name, tuned in classical.items()})
     kept: dict[str, float] = {k: posterior.diagnostics[k] for k in ("chi2_ratio", "nfe")}

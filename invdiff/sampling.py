@@ -43,6 +43,7 @@ def sample(
     progress: bool = True,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    keep: bool = False,
     watch: Watch | None = None,
 ) -> Posterior:
     """Draw from ``p(x | y)``.
@@ -50,8 +51,8 @@ def sample(
     Args:
         measurement: data, operator and noise.
         prior: a `Prior`, a callable ``(x, sigma) -> E[x0 | x]``, or the name of shipped weights.
-        sampler: a name (`invdiff info` lists them) or a sampler object; "auto" is DDS for network priors and MMPS
-            for others.
+        sampler: a name (`invdiff info` lists them) or a sampler object; "auto" is MMPS, exact
+            where the prior is Gaussian.
         draws: how many, for each independent problem.
         seed: the one seed; the same seed gives the same bits on the same device, and draw k does not depend on how
             many others are made beside it.
@@ -63,6 +64,7 @@ def sample(
         progress: show a progress bar with sigma, chi2 and the remaining time.
         checkpoint: folder in which an interrupted run survives; removed when the run ends.
         resume: go on from `checkpoint`.
+        keep: leave `checkpoint` at the end, for a caller who removes it once the result is on disk.
         watch: called with ``(state, measurement)`` after every step, on the scaled measurement.
 
     Raises:
@@ -74,11 +76,7 @@ def sample(
         from invdiff.priors.loading import load_prior
 
         prior = load_prior(prior)
-    prior = as_prior(prior)
-    if isinstance(sampler, str) and sampler == "auto":
-        # MMPS is exact where the denoiser is; with the shipped networks DDS is as good and several times cheaper.
-        sampler = "dds" if isinstance(prior, NetworkPrior) else "mmps"
-    method = named_sampler(sampler, nfe, solver)
+    prior, method = as_prior(prior), named_sampler(sampler, nfe, solver)
     op = measurement.operator
     prior.check(tuple(op.domain_shape), op.domain)
     target = pick_device(device, measurement)
@@ -100,8 +98,7 @@ def sample(
         **prior.describe(),
     }
     keeper = Checkpoint(Path(checkpoint), recipe, resume) if checkpoint is not None else None
-    before = (method.counts.nfe, method.counts.vjp)
-    x = run(
+    x, (nfe_spent, vjp_spent) = run(
         method,
         prior,
         scaled,
@@ -113,14 +110,13 @@ def sample(
         keeper,
         watch,
     )
-    chunks = max(1, -(-draws * measurement.n_problems // max(1, chunk)))
     x = x / factor
     if op.support is not None:
         x = x * op.support.cpu()
     diagnostics = {
         "seconds": round(time.monotonic() - began, 3),
-        "nfe": round((method.counts.nfe - before[0]) / chunks),
-        "vjp": round((method.counts.vjp - before[1]) / chunks),
+        "nfe": nfe_spent,
+        "vjp": vjp_spent,
         **_fit(measurement, x),
     }
     posterior = Posterior.from_draws(
@@ -130,7 +126,7 @@ def sample(
         diagnostics=diagnostics,
         batched=measurement.batched,
     )
-    if keeper:
+    if keeper and not keep:
         keeper.remove()
     return posterior
 

@@ -18,8 +18,8 @@ def demo(
     seed: Seed = 0,
     size: Annotated[int, typer.Option(min=48, max=1024, help="Pixels along a side.")] = 128,
     draws: Draws = 8,
-    nfe: Annotated[int, typer.Option(min=1, help="Network evaluations per draw.")] = 50,
-    sampler: Annotated[str, typer.Option(help="Sampler (see invdiff info).")] = "dds",
+    nfe: Annotated[int, typer.Option(min=1, help="Network evaluations per draw.")] = 20,
+    sampler: Annotated[str, typer.Option(help="Sampler (see invdiff info).")] = "auto",
     prior: Annotated[str, typer.Option(help="A shipped prior or a .safetensors file.")] = "mri",
     device: Device = "auto",
 ) -> None:

@@ -100,6 +100,7 @@ def reconstruct(
         picture(done, png, TITLES)
     figures = done.figures | {"peak_memory_mib": peak_memory_mib()}
     write_json(json, figures)
+    shutil.rmtree(folder, ignore_errors=True)  # only now: all results are on disk
     typer.echo(f"\n{_table(figures)}\n\nwrote {', '.join(str(path) for path in (out, png, json) if path)}")
 
 

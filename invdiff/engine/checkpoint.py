@@ -16,7 +16,9 @@ from invdiff.errors import FileError
 from invdiff.random import Streams
 from invdiff.solvers.base import State
 
-__all__ = ["Checkpoint"]
+__all__ = ["Checkpoint", "Cost"]
+
+Cost = tuple[int, int]  # network evaluations and vector-Jacobian products of a chunk
 
 
 class Checkpoint:
@@ -52,17 +54,20 @@ class Checkpoint:
             except OSError as error:
                 raise FileError(f"cannot write the checkpoint folder {folder}: {error}") from error
 
-    def finished(self, first: int) -> Tensor | None:
-        """The chunk that starts at unit `first`, if it is done."""
+    def finished(self, first: int) -> tuple[Tensor, Cost] | None:
+        """The chunk that starts at unit `first` and what it took, if it is done."""
         path = self.folder / f"chunk-{first:06d}.pt"
-        return _load(path)["x"] if path.is_file() else None
+        if not path.is_file():
+            return None
+        content = _load(path)
+        return content["x"], content["cost"]
 
-    def finish(self, first: int, x: Tensor) -> None:
+    def finish(self, first: int, x: Tensor, cost: Cost) -> None:
         """Keep a finished chunk and drop its intermediate state."""
-        _write(self.folder / f"chunk-{first:06d}.pt", lambda part: torch.save({"x": x}, part))
+        _write(self.folder / f"chunk-{first:06d}.pt", lambda part: torch.save({"x": x, "cost": cost}, part))
         (self.folder / f"state-{first:06d}.pt").unlink(missing_ok=True)
 
-    def keep(self, first: int, state: State, rng: Streams) -> None:
+    def keep(self, first: int, state: State, rng: Streams, cost: Cost) -> None:
         """Keep where the chunk under way stands, at most every `every` seconds."""
         if time.monotonic() - self.last < self.every:
             return
@@ -74,11 +79,12 @@ class Checkpoint:
             "x": state.x.cpu(),
             "x0": None if state.x0 is None else state.x0.cpu(),
             "rng": rng.state(),
+            "cost": cost,
         }
         _write(self.folder / f"state-{first:06d}.pt", lambda part: torch.save(content, part))
 
-    def resume(self, first: int, rng: Streams, device: torch.device) -> State | None:
-        """The state to go on from, with the generators set to it; None to start afresh."""
+    def resume(self, first: int, rng: Streams, device: torch.device) -> tuple[State, Cost] | None:
+        """The state to go on from and what it took, with the generators set to it; None to start afresh."""
         path = self.folder / f"state-{first:06d}.pt"
         if not path.is_file():
             return None
@@ -87,13 +93,14 @@ class Checkpoint:
             return None
         rng.restore(content["rng"])
         x0 = content["x0"]
-        return State(
+        state = State(
             content["step"],
             content["total"],
             content["sigma"],
             content["x"].to(device),
             None if x0 is None else x0.to(device),
         )
+        return state, content["cost"]
 
     def remove(self) -> None:
         """Delete the folder: the result is written."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from invdiff.engine.checkpoint import Checkpoint
+from invdiff.engine.checkpoint import Checkpoint, Cost
 from invdiff.errors import InputError, ShapeError
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
@@ -38,8 +38,8 @@ def run(
     progress: bool = True,
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
-) -> Tensor:
-    """Return draws ``(draws, problems, *event)`` on the CPU.
+) -> tuple[Tensor, Cost]:
+    """Return draws ``(draws, problems, *event)`` on the CPU, and the cost of a draw (the mean over chunks).
 
     Raises:
         InputError: the sampler returned NaN or infinity.
@@ -49,6 +49,7 @@ def run(
     total = problems * draws
     chunk = max(1, chunk // sampler.unit) * sampler.unit
     out = torch.empty(total, *event, dtype=dtype)
+    costs: list[Cost] = []
     first = 0
     with _Bar(progress, total, sampler.name) as bar:
         while first < total:
@@ -77,11 +78,14 @@ def run(
                     warnings.warn(f"out of GPU memory: going on with chunks of {chunk} draws", stacklevel=2)
                     continue
                 if checkpoint:
-                    checkpoint.finish(first, stored)
-            out[first : first + stored.shape[0]] = stored
-            bar.advance(first + stored.shape[0])
-            first += stored.shape[0]
-    return out.reshape(problems, draws, *event).transpose(0, 1)
+                    checkpoint.finish(first, *stored)
+            x, cost = stored
+            costs.append(cost)
+            out[first : first + x.shape[0]] = x
+            bar.advance(first + x.shape[0])
+            first += x.shape[0]
+    nfe, vjp = (round(sum(c[i] for c in costs) / len(costs)) for i in (0, 1))
+    return out.reshape(problems, draws, *event).transpose(0, 1), (nfe, vjp)
 
 
 def _chunk(
@@ -96,19 +100,23 @@ def _chunk(
     bar: _Bar,
     checkpoint: Checkpoint | None,
     watch: Watch | None,
-) -> Tensor:
+) -> tuple[Tensor, Cost]:
     part = measurement.take([i // draws for i in indices])
     rng = Streams(seed, [(i // draws << 32) + i % draws for i in indices], device)
     like = torch.empty(len(indices), *measurement.operator.domain_shape, dtype=dtype, device=device)
-    resume = checkpoint.resume(indices[0], rng, device) if checkpoint else None
-    state = None
+    counts = sampler.counts
+    nfe, vjp = counts.nfe, counts.vjp
+    resume, state = None, None
+    if checkpoint and (found := checkpoint.resume(indices[0], rng, device)):
+        resume, spent = found
+        nfe, vjp = nfe - spent[0], vjp - spent[1]
     with torch.no_grad() if sampler.uses_vjp else torch.inference_mode():
         for state in sampler.steps(prior, part, like, rng, resume):
             bar.step(state, part)
             if watch:
                 watch(state, part)
             if checkpoint and state.step < state.total:
-                checkpoint.keep(indices[0], state, rng)
+                checkpoint.keep(indices[0], state, rng, (counts.nfe - nfe, counts.vjp - vjp))
         if state is None:
             raise InputError(f"sampler {sampler.name} made no step")
         if state.x.shape != like.shape or state.x.dtype != like.dtype:
@@ -121,7 +129,7 @@ def _chunk(
                 f"sampler {sampler.name} returned NaN or infinity; check the prior's sigma range and the unit of the"
                 " data, or take more steps"
             )
-        return state.x.cpu().clone()
+        return state.x.cpu().clone(), (counts.nfe - nfe, counts.vjp - vjp)
 
 
 def _dtype(measurement: Measurement) -> torch.dtype:

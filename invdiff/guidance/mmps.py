@@ -31,7 +31,7 @@ class MMPS(Guidance):
     exact_for = "gaussian"
     uses_vjp = True
 
-    def __init__(self, prior: Prior, measurement: Measurement, iterations: int = 3) -> None:
+    def __init__(self, prior: Prior, measurement: Measurement, iterations: int = 5) -> None:
         super().__init__(prior, measurement)
         if iterations < 1:
             raise InputError(f"MMPS got iterations = {iterations}; expected at least 1")

@@ -39,7 +39,8 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
         path = _FOLDER / f"{name}.safetensors"
     if not path.is_file():
         raise FileError(
-            f"no prior {str(name)!r}: give a .safetensors file or one of the shipped: {', '.join(shipped_priors())}"
+            f"no prior {str(name)!r}: give a .safetensors file or one of the shipped:"
+            f" {', '.join(shipped_priors()) or 'none in this installation'}"
         )
     card = _card(path)
     shape = {k: v for k, v in card["architecture"].items() if k != "type"}

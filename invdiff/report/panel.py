@@ -64,7 +64,7 @@ def panel(
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     shape = next(iter(groups[0][0].values())).shape
-    height = 3.0 * min(2.0, max(0.5, shape[0] / shape[1])) + 0.7
+    height = 2.6 * min(2.0, max(0.5, shape[0] / shape[1])) + 0.75
     figure = Figure(figsize=(3.9 * columns, height * rows + 0.4), layout="constrained", dpi=110)
     tiles = iter(figure.subplots(rows, columns, squeeze=False).flat)
     for k, (group, colours, label) in enumerate(groups):

@@ -155,3 +155,14 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, call, prior: P
     assert names(tmp_path) == ["out.nc", "whole.nc"]
     one, two = (Posterior.load(tmp_path / name).draws.values for name in ("out.nc", "whole.nc"))
     np.testing.assert_array_equal(one, two)
+
+
+def test_failed_run_leaves_nothing(tmp_path: Path, call, prior: Path, kspace: Path, monkeypatch) -> None:
+    def fail(state: Any, measurement: Any) -> None:
+        raise invdiff.errors.InputError("the sampler returned NaN")
+
+    untouched = invdiff.sample
+    monkeypatch.setattr(invdiff.reconstruction, "sample", lambda *a, **k: untouched(*a, **(k | {"watch": fail})))
+    result = call("reconstruct", kspace, "-o", tmp_path / "out.nc", "--prior", prior, *FAST)
+    assert result.exit_code == 2 and result.stderr.strip().endswith("error: the sampler returned NaN")
+    assert names(tmp_path) == []
