@@ -111,7 +111,7 @@ def demo(
 def simulate(path: Path, seed: int = 0, size: int = 128) -> Tensor:
     """Write a simulated acquisition as a fastMRI HDF5 file and return the truth, complex64 ``(1, size, size)``.
 
-    Eight coils, about a quarter of the phase encodes (equispaced, and a fully sampled centre of an eighth of all), white
+    Eight coils, about a quarter of the phase encodes (equispaced, and a fully sampled centre of an eighth), white
     noise. The file holds what a scanner's would: k-space, mask and header, and not the truth.
     """
     from invdiff.datasets import fastmri
