@@ -84,3 +84,7 @@ def test_apply_gives_the_posterior_of_a_derived_quantity() -> None:
     posterior = complex_draws()
     energy = posterior.apply(lambda x: (abs(x) ** 2).sum())
     np.testing.assert_allclose(energy.values, (np.abs(posterior.draws.values) ** 2).sum((1, 2, 3)), rtol=1e-5)
+
+
+def test_one_draw_has_no_spread() -> None:
+    assert np.isnan(Posterior.from_draws(torch.ones(1, 3)).std().values).all()
