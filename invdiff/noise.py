@@ -13,7 +13,7 @@ from invdiff.errors import InputError
 if TYPE_CHECKING:
     from invdiff.random import Streams
 
-__all__ = ["Noise", "Gaussian"]
+__all__ = ["Noise", "Gaussian", "Transmission"]
 
 
 class Noise:
@@ -86,3 +86,104 @@ class Gaussian(Noise):
     def to(self, target: torch.device | str | torch.dtype) -> Gaussian:
         """Return a copy on a device or in a precision."""
         return self if isinstance(self.sigma, float) else Gaussian(self.sigma.to(target))
+
+
+class Transmission(Noise):
+    """X-ray counts behind an object, ``N ~ Poisson(b exp(-A x)) + normal(0, e^2)``, kept as ``y = -log(N / b)``.
+
+    y is thus a line integral, without unit, and A stays linear. Its variance is nearly ``1 / w`` with ``w = N^2 /
+    (N + e^2)``; `gaussian` returns that approximation, which is what methods for linear Gaussian problems take.
+    Thibault et al., Proc. SPIE 6065 (2006).
+
+    Args:
+        blank: b, mean count of a ray through air (the blank scan): a number or a tensor that broadcasts to the range.
+        electronic: e, standard deviation of the electronic noise, in counts.
+        floor: counts below this are taken for it, because they have no logarithm; few photons make y uncertain, which
+            the weights say.
+
+    Raises:
+        InputError: blank or floor is not above 0, or electronic is negative.
+    """
+
+    def __init__(self, blank: float | Tensor, electronic: float = 0.0, floor: float = 0.5) -> None:
+        values = torch.as_tensor(blank, dtype=None if isinstance(blank, Tensor) else torch.float64)
+        if values.is_complex() or not bool(torch.isfinite(values).all()) or not bool((values > 0).all()):
+            raise InputError(f"Transmission got blank = {blank}; it expects finite counts above 0")
+        if not (math.isfinite(electronic) and electronic >= 0 and math.isfinite(floor) and floor > 0):
+            raise InputError(
+                f"Transmission got electronic = {electronic} and floor = {floor} counts; it expects finite numbers, at"
+                " least 0 and above 0"
+            )
+        self.blank: float | Tensor = float(values) if values.numel() == 1 else values
+        self.electronic, self.floor = float(electronic), float(floor)
+
+    def sample(self, clean: Tensor, rng: torch.Generator | Streams) -> Tensor:
+        """Draw counts behind line integrals `clean` and return their ``y``."""
+        blank = self._blank(clean)
+        mean = (blank * torch.exp(-clean.double())).broadcast_to(clean.shape)
+        if isinstance(rng, torch.Generator):
+            counts = _poisson(mean, rng)
+        else:
+            rows = [_poisson(row, g) for row, g in zip(mean, rng.generators, strict=True)]
+            counts = torch.stack(rows)
+        if self.electronic:
+            counts = Gaussian(self.electronic).sample(counts, rng)
+        return -torch.log(counts.clamp_min(self.floor) / blank).to(clean.dtype)
+
+    def from_counts(self, counts: Tensor) -> Tensor:
+        """Return ``y = -log(N / b)`` of measured counts.
+
+        Raises:
+            InputError: counts are not finite, or more negative than electronic noise makes them (6 e).
+        """
+        counts = torch.as_tensor(counts)
+        lowest = float(counts.min()) if counts.numel() else 0.0
+        if not bool(torch.isfinite(counts).all()) or lowest < -6 * self.electronic:
+            raise InputError(
+                f"counts go down to {lowest:.6g} or are not finite; they expect at least 0, give or take electronic ="
+                f" {self.electronic:g}: subtract the dark scan once, and pass line integrals as they are"
+            )
+        counts = counts.to(counts.dtype if counts.is_floating_point() else torch.get_default_dtype())
+        return -torch.log(counts.clamp_min(self.floor) / self._blank(counts)).to(counts.dtype)
+
+    def counts(self, y: Tensor) -> Tensor:
+        """Return the counts ``N = b exp(-y)`` in double precision."""
+        return self._blank(y) * torch.exp(-y.double())
+
+    def weights(self, y: Tensor) -> Tensor:
+        """Return ``w = N^2 / (N + e^2)``, one over the variance of y, in its dtype."""
+        counts = self.counts(y)
+        return (counts**2 / (counts + self.electronic**2)).to(y.dtype)
+
+    def gaussian(self, y: Tensor) -> Gaussian:
+        """Return the normal approximation ``sigma = w^-1/2`` at measured data, of the shape of y."""
+        return Gaussian(self.weights(y).rsqrt())
+
+    def whiten(self, residual: Tensor) -> Tensor:
+        """Refuse: the scatter depends on the data. Raises InputError."""
+        raise InputError("the scatter of Transmission noise depends on the data: use noise.gaussian(y) as the noise")
+
+    def log_likelihood(self, y: Tensor, clean: Tensor, count: int) -> Tensor:
+        """Return ``log Poisson(N + e^2; b exp(-A x) + e^2)`` of the counts, summed over an event.
+
+        Exact without electronic noise (as a probability of counts, not a density of y); with it, counts shifted by
+        their electronic variance are taken for Poisson (Snyder et al., J. Opt. Soc. Am. A 12, 1995).
+        """
+        del count
+        extra = self.electronic**2
+        shifted, mean = self.counts(y) + extra, self.counts(clean) + extra
+        logs = shifted * torch.log(mean) - mean - torch.lgamma(shifted + 1)
+        return logs.flatten(1).sum(1).to(y.dtype)
+
+    def to(self, target: torch.device | str | torch.dtype) -> Transmission:
+        """Return a copy on a device or in a precision."""
+        if isinstance(self.blank, float):
+            return self
+        return Transmission(self.blank.to(target), self.electronic, self.floor)
+
+    def _blank(self, like: Tensor) -> float | Tensor:
+        return self.blank if isinstance(self.blank, float) else self.blank.to(like.device, torch.float64)
+
+
+def _poisson(mean: Tensor, rng: torch.Generator) -> Tensor:
+    return torch.poisson(mean.to(rng.device), generator=rng).to(mean.device)
