@@ -4,7 +4,7 @@
 attributes of ``/``   ``invdiff_format = "measurement"``, ``version``, ``batched`` (0 or 1)
 ``/y``                the data
 ``/operator``         attribute ``kind``: name in the entry-point group ``invdiff.operators``, or one of the
-                      algebra (``Compose, Sum, Scale, Restrict, Stack``); its constructor's arguments: tensors as
+                      algebra (``invdiff.operators.algebra``); its constructor's arguments: tensors as
                       arrays, operators as groups of the same layout, all others in ``arguments`` (JSON)
 ``/noise``            attribute ``kind = "gaussian"``; ``sigma``, per real component
 ``/coords/NAME``      values; attribute ``dims`` (JSON list), and those of the coordinate (``units``)
@@ -36,7 +36,7 @@ from invdiff.files import replacing
 from invdiff.hdf5 import get_array, get_group, get_json, get_tensor, open_hdf5, plain_attribute, put_json, put_tensor
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian, Noise
-from invdiff.operators.algebra import Compose, Restrict, Scale, Stack, Sum
+from invdiff.operators import algebra
 from invdiff.operators.base import Operator
 
 if TYPE_CHECKING:
@@ -46,7 +46,14 @@ __all__ = ["VERSION", "load_measurement", "save_measurement"]
 
 VERSION = 1
 _GROUP = "invdiff.operators"
-_ALGEBRA: dict[str, type[Operator]] = {c.__name__: c for c in (Compose, Sum, Scale, Restrict, Stack)}
+_STACKS = (algebra.Stack, algebra.StackNonlinear)
+_ALGEBRA: dict[str, type[Operator]] = {
+    c.__name__: c
+    for c in (
+        *(algebra.Compose, algebra.ComposeNonlinear, algebra.Sum, algebra.Scale, algebra.Restrict),
+        *(algebra.Adjoint, algebra.Normal, *_STACKS),
+    )
+}
 _DIMENSION_SCALE = ("CLASS", "NAME", "REFERENCE_LIST")  # attributes that HDF5 keeps for its own use
 _CF_TIME = "nanoseconds since 1970-01-01T00:00:00"
 
@@ -142,8 +149,8 @@ def _operator(group: h5py.Group, path: Path) -> Operator:
         elif name != "arguments":
             state[name] = get_tensor(group, name, path)
     try:
-        if cls is Stack:
-            return Stack([state[f"op{i}"] for i in range(len(state))])
+        if cls in _STACKS:
+            return cls([state[f"op{i}"] for i in range(len(state))])
         return cls(**state)
     except Exception as error:  # constructors of plug-ins refuse in their own ways
         raise FormatError(f"{path}: operator {kind} cannot be built from {sorted(state)}: {error}") from error

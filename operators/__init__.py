@@ -1,11 +1,32 @@
 """Forward models: y = A(x) + noise.
 
-=================  =========================================================
-``Operator``       the contract and its algebra (``invdiff.operators.base``)
-``Matrix``         a dense matrix acting on vectors
-``Identity``       direct observation
-``MRI``            Cartesian multi-coil SENSE, complex native
-=================  =========================================================
+=========================  ===========================================================
+``Operator``               the contract and its algebra (``invdiff.operators.base``)
+``Matrix``                 a dense matrix acting on vectors
+``Identity``               direct observation
+``MRI``                    Cartesian multi-coil SENSE, complex native
+``PhaseRetrieval``         magnitude or intensity of a linear map
+``ParallelCT``             tomography with parallel beams, 2D and 3D; `FanCT`, `ConeCT`
+``Diagonal``               a weight for every entry
+``Fourier``                centred orthonormal transform along any axes
+``Inpainting``             some pixels are observed
+``Blur``                   convolution, four boundaries, 1D to 3D
+``SpaceVariantBlur``       a sum of kernels with weights over the field
+``Separable``              a matrix along each of several axes
+``Resample``               antialiased resampling
+``Strided``                every f-th pixel
+``SliceProfile``           thick slices of a volume
+``PointSensors``           stations on flat or spherical grids
+``Coarsen``                area-weighted means of a latitude-longitude grid
+``VerticalInterpolation``  other pressure levels, in ln p
+``WindSpeed``              speed of two components
+``BandResponse``           broad bands of a spectrum
+``CodedAperture``          spectral snapshot behind a mask
+``Saturation``             limits of a detector
+``Quantisation``           steps of a converter
+``JPEG``                   block transform coding
+``BeerLambert``            intensities behind an attenuating object
+=========================  ===========================================================
 
 The names above are loaded on first use; ``invdiff.operators.masks`` and other modules by importing them.
 """
@@ -21,13 +42,92 @@ if __name__ != "invdiff.operators":
 
 if TYPE_CHECKING:
     from invdiff.operators.base import Operator as Operator
+    from invdiff.operators.blur import Blur as Blur
+    from invdiff.operators.blur import SpaceVariantBlur as SpaceVariantBlur
+    from invdiff.operators.ct import ConeCT as ConeCT
+    from invdiff.operators.ct import FanCT as FanCT
+    from invdiff.operators.ct import ParallelCT as ParallelCT
+    from invdiff.operators.diagonal import Diagonal as Diagonal
+    from invdiff.operators.emission import BeerLambert as BeerLambert
+    from invdiff.operators.inpainting import Inpainting as Inpainting
+    from invdiff.operators.jpeg import JPEG as JPEG
     from invdiff.operators.matrix import Identity as Identity
     from invdiff.operators.matrix import Matrix as Matrix
     from invdiff.operators.mri import MRI as MRI
+    from invdiff.operators.phase_retrieval import PhaseRetrieval as PhaseRetrieval
+    from invdiff.operators.quantisation import Quantisation as Quantisation
+    from invdiff.operators.resample import Resample as Resample
+    from invdiff.operators.resample import SliceProfile as SliceProfile
+    from invdiff.operators.resample import Strided as Strided
+    from invdiff.operators.saturation import Saturation as Saturation
+    from invdiff.operators.sensors import PointSensors as PointSensors
+    from invdiff.operators.separable import Separable as Separable
+    from invdiff.operators.spectral import BandResponse as BandResponse
+    from invdiff.operators.spectral import CodedAperture as CodedAperture
+    from invdiff.operators.sphere import Coarsen as Coarsen
+    from invdiff.operators.transforms import Fourier as Fourier
+    from invdiff.operators.vertical import VerticalInterpolation as VerticalInterpolation
+    from invdiff.operators.wind import WindSpeed as WindSpeed
 
-__all__ = ["MRI", "Identity", "Matrix", "Operator"]
+__all__ = [
+    "Diagonal",
+    "Fourier",
+    "Inpainting",
+    "Blur",
+    "SpaceVariantBlur",
+    "Separable",
+    "Resample",
+    "Strided",
+    "SliceProfile",
+    "PointSensors",
+    "Coarsen",
+    "VerticalInterpolation",
+    "WindSpeed",
+    "BandResponse",
+    "CodedAperture",
+    "Saturation",
+    "Quantisation",
+    "JPEG",
+    "BeerLambert",
+    "MRI",
+    "ConeCT",
+    "FanCT",
+    "Identity",
+    "Matrix",
+    "Operator",
+    "ParallelCT",
+    "PhaseRetrieval",
+]
 
-_HOME = {"Operator": "base", "Matrix": "matrix", "Identity": "matrix", "MRI": "mri"}
+_HOME = {
+    "Diagonal": "diagonal",
+    "Fourier": "transforms",
+    "Inpainting": "inpainting",
+    "Blur": "blur",
+    "SpaceVariantBlur": "blur",
+    "Separable": "separable",
+    "Resample": "resample",
+    "Strided": "resample",
+    "SliceProfile": "resample",
+    "PointSensors": "sensors",
+    "Coarsen": "sphere",
+    "VerticalInterpolation": "vertical",
+    "WindSpeed": "wind",
+    "BandResponse": "spectral",
+    "CodedAperture": "spectral",
+    "Saturation": "saturation",
+    "Quantisation": "quantisation",
+    "JPEG": "jpeg",
+    "BeerLambert": "emission",
+    "ConeCT": "ct",
+    "FanCT": "ct",
+    "ParallelCT": "ct",
+    "Operator": "base",
+    "Matrix": "matrix",
+    "Identity": "matrix",
+    "MRI": "mri",
+    "PhaseRetrieval": "phase_retrieval",
+}
 
 
 def __getattr__(name: str) -> Any:

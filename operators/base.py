@@ -5,18 +5,23 @@ also has an adjoint under the (complex) inner product ``<a, b> = sum conj(a) b``
 domain is real and the range complex. Subclasses write `_forward` and `_adjoint` as plain tensor functions; shape
 and dtype checks and automatic differentiation (the backward of `forward` is `adjoint`, and the reverse) are written
 here, once; what `A @ B`, `A + B`, `c * A`, `A.H` and `A[rows]` return is in `invdiff.operators.algebra`.
+
+Closed forms. Where A^H A or A A^H is diagonal (masks, unitary transforms, sampling), or diagonal in a known basis
+(periodic blur, separable resampling), ``A^H (A A^H + s)^-1 v`` needs no iteration: `damped_inverse`. A proximal step
+of the data, ``argmin_x |y - A x|^2 + s |x - z|^2``, is ``z + damped_inverse(y - A z, s)``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from invdiff.errors import DTypeError, InputError, ShapeError
+from invdiff.operators.autograd import linear
 
 __all__ = ["LinearOperator", "Operator"]
 
@@ -34,11 +39,14 @@ class Operator:
       everywhere. Outside it `forward` returns zeros, which are neither data nor noise.
     - ``support``: boolean tensor that broadcasts to ``domain_shape``, or with several problems to the batch; x is known
       to be zero where it is false (no coil sees it, say). None if nothing of the kind is known.
+    - ``exact_derivative``: false where `jvp` and `vjp` are those of a stand-in (straight-through rounding).
     - ``n_problems``: how many independent problems the operator holds (each with its own coil maps, say). With 1 it
       applies to any N; with P > 1 only to N = P, and `take` selects some of them.
     """
 
     is_linear = False
+    _loose = False  # a formula that needs parentheses as a factor of a product
+    exact_derivative = True
     domain_shape: tuple[int, ...]
     range_shape: tuple[int, ...]
     domain: str = "real"
@@ -126,17 +134,19 @@ class Operator:
             f"{kinds[k]}^({'x'.join(map(str, s))})"
             for k, s in ((self.domain, self.domain_shape), (self.range, self.range_shape))
         ]
-        return f"{type(self).__name__}[{shapes[0]} -> {shapes[1]}]"
+        return f"{word(self)}[{shapes[0]} -> {shapes[1]}]"
+
+    def _formula(self) -> str:
+        """How the operator is written in a product or sum; one word unless it is made of others."""
+        return type(self).__name__
 
     # ---- algebra ----------------------------------------------------------------------------------------------
     def __matmul__(self, other: Operator) -> Operator:
         if not isinstance(other, Operator):
             return NotImplemented
-        from invdiff.operators.algebra import Compose, ComposeNonlinear
+        from invdiff.operators.algebra import compose
 
-        if isinstance(self, LinearOperator) and isinstance(other, LinearOperator):
-            return Compose(self, other)
-        return ComposeNonlinear(self, other)
+        return compose(self, other)
 
     # ---- checks -----------------------------------------------------------------------------------------------
     def _check(self, x: Tensor, shape: tuple[int, ...], kind: str, name: str, method: str) -> None:
@@ -159,44 +169,30 @@ class Operator:
             raise DTypeError(f"{self!r}.{method} got {name} of {x.dtype}; it expects real floating point")
 
 
+def word(op: Operator) -> str:
+    """An operator's formula, in parentheses where a postfix would otherwise belong to its last factor only."""
+    formula = op._formula()
+    closed = formula[0] + formula[-1] == "[]" or (" " not in formula and formula[0] != "-")
+    return formula if closed else f"({formula})"
+
+
+def _positive(shift: float) -> float:
+    if not (shift > 0 and math.isfinite(shift)):
+        raise InputError(f"shift is {shift}; the closed forms need a finite number above 0")
+    return float(shift)
+
+
+def _of(energy: float | Tensor, x: Tensor) -> float | Tensor:
+    """An energy in the precision of x."""
+    return energy if isinstance(energy, float) else energy.to(x.real.dtype)
+
+
 def _convert(value: Tensor, target: torch.device | str | torch.dtype) -> Tensor:
     if not isinstance(target, torch.dtype):
         return value.to(torch.device(target))
     if value.is_complex():
         return value.to(_COMPLEX[target])
     return value.to(target) if value.is_floating_point() else value
-
-
-class _Apply(torch.autograd.Function):
-    """A linear map whose backward is its adjoint, so no intermediate is kept and higher derivatives work."""
-
-    generate_vmap_rule = False
-
-    @staticmethod
-    def forward(x: Tensor, fn: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
-        return fn(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, ctx.fn, ctx.back = inputs
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        return _Apply.apply(grads[0], ctx.back, ctx.fn), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        return _Apply.apply(tangents[0], ctx.fn, ctx.back)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, x: Tensor, fn: Any, back: Any) -> tuple[Tensor, int]:
-        x = x.movedim(in_dims[0], 0)
-        out = _Apply.apply(x.reshape(-1, *x.shape[2:]), fn, back)
-        return out.reshape(*x.shape[:2], *out.shape[1:]), 0
-
-
-def _linear(x: Tensor, fn: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]) -> Tensor:
-    return _Apply.apply(x.contiguous(), fn, back)
 
 
 class LinearOperator(Operator):
@@ -208,22 +204,93 @@ class LinearOperator(Operator):
         raise TypeError(f"{type(self).__name__} does not define _adjoint(y)")
 
     def _normal(self, x: Tensor) -> Tensor:
-        return self._adjoint(self._forward(x))
+        columns = self._column_energy()
+        return self._adjoint(self._forward(x)) if columns is None else _of(columns, x) * x
+
+    def _column_energy(self) -> float | Tensor | None:
+        """``A^H A`` where it is diagonal: a number, or a tensor that broadcasts to the domain; None where it is not."""
+        return None
+
+    def _row_energy(self) -> float | Tensor | None:
+        """``A A^H`` where it is diagonal: a number, or a tensor that broadcasts to the range; None where it is not."""
+        return None
+
+    def _damped(self, shift: float) -> Callable[[Tensor], Tensor] | None:
+        """``v -> A^H (A A^H + shift)^-1 v`` where it has a closed form, None where it has not."""
+        columns, rows = self._column_energy(), self._row_energy()
+        if columns is not None:
+            return lambda v: self._adjoint(v) / (_of(columns, v) + shift)
+        if rows is not None:
+            return lambda v: self._adjoint(v / (_of(rows, v) + shift))
+        return None
+
+    def _damped_after(self, inner: LinearOperator, shift: float) -> Callable[[Tensor], Tensor] | None:
+        """The same for the product ``self @ inner``, where only the two together have a closed form."""
+        del inner, shift
+        return None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``A x``, shape ``(N, *range_shape)``. Raises ShapeError, DTypeError."""
         self._check(x, self.domain_shape, self.domain, "x", "forward")
-        return _linear(x, self._forward, self._adjoint)
+        return linear(x, self._forward, self._adjoint)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Return ``A^H y``, shape ``(N, *domain_shape)``. Raises ShapeError, DTypeError."""
         self._check(y, self.range_shape, self.range, "y", "adjoint")
-        return _linear(y, self._adjoint, self._forward)
+        return linear(y, self._adjoint, self._forward)
 
     def normal(self, x: Tensor) -> Tensor:
         """Return ``A^H A x``, shape ``(N, *domain_shape)``. Raises ShapeError, DTypeError."""
         self._check(x, self.domain_shape, self.domain, "x", "normal")
-        return _linear(x, self._normal, self._normal)
+        return linear(x, self._normal, self._normal)
+
+    def damped_inverse(self, v: Tensor, shift: float) -> Tensor | None:
+        """Return ``A^H (A A^H + s)^-1 v = (A^H A + s)^-1 A^H v``, or None where there is no closed form.
+
+        It is what proximal and pseudo-inverse-guided steps need, and keeps its precision for small s where
+        ``(A^H A + s)^-1`` of an image would not.
+
+        Args:
+            v: data, ``(N, *range_shape)``.
+            shift: s > 0, in the unit of ``A^H A``.
+
+        Raises:
+            ShapeError, DTypeError: v does not fit. InputError: s is not above 0.
+        """
+        self._check(v, self.range_shape, self.range, "v", "damped_inverse")
+        solve = self._damped(_positive(shift))
+        return None if solve is None else solve(v)
+
+    @property
+    def has_damped_inverse(self) -> bool:
+        """Whether `damped_inverse` and `ridge` have a closed form here."""
+        return self._damped(1.0) is not None
+
+    def ridge(self, z: Tensor, shift: float) -> Tensor | None:
+        """Return ``(A^H A + s)^-1 z`` for z ``(N, *domain_shape)``, or None where there is no closed form.
+
+        Raises:
+            ShapeError, DTypeError: z does not fit. InputError: s is not above 0.
+        """
+        self._check(z, self.domain_shape, self.domain, "z", "ridge")
+        columns, solve = self._column_energy(), self._damped(_positive(shift))
+        if columns is not None:
+            return z / (_of(columns, z) + shift)
+        return None if solve is None else (z - solve(self._forward(z))) / shift
+
+    def gram(self) -> LinearOperator:
+        """Return ``A^H A`` as an operator, simplified where A^H A is known to be diagonal; so does ``A.H @ A``."""
+        from invdiff.operators.algebra import Normal
+        from invdiff.operators.diagonal import Diagonal
+        from invdiff.operators.matrix import Identity
+
+        columns = self._column_energy()
+        if isinstance(columns, Tensor) and self.n_problems == 1:
+            return Diagonal(columns, self.domain_shape, self.domain)
+        if not isinstance(columns, float):
+            return Normal(self)
+        identity = Identity(self.domain_shape, self.domain)
+        return identity if columns == 1 else columns * identity
 
     def vjp(self, x: Tensor, v: Tensor) -> Tensor:
         """Return ``A^H v`` (x is not needed)."""
@@ -243,21 +310,37 @@ class LinearOperator(Operator):
         return Adjoint(self)
 
     def norm(self, iterations: int = 30, seed: int = 0) -> float:
-        """Largest singular value by power iteration on ``A^H A`` (a lower bound that converges from below)."""
+        """Largest singular value: exact where A^H A or A A^H is diagonal, else by Lanczos on A^H A from below."""
+        energy = self._column_energy()
+        energy = self._row_energy() if energy is None else energy
+        if energy is not None:
+            return math.sqrt(float(torch.as_tensor(energy).max()))
         rng = torch.Generator().manual_seed(seed)
         probe = next((b for b in self._all_tensors() if b.is_floating_point() or b.is_complex()), torch.zeros(1))
         dtype = probe.real.dtype if probe.is_complex() else probe.dtype
         dtype = _COMPLEX[dtype] if self.domain == "complex" else dtype
-        x = torch.randn(self.n_problems, *self.domain_shape, generator=rng, dtype=dtype).to(probe.device)
-        value = 0.0
+        v = torch.randn(self.n_problems, *self.domain_shape, generator=rng, dtype=dtype).to(probe.device)
+        before, beta = torch.zeros_like(v), 0.0
+        diagonal: list[float] = []
+        off: list[float] = []
         with torch.no_grad():
+            v = v / torch.linalg.vector_norm(v)
             for _ in range(iterations):
-                x = x / torch.linalg.vector_norm(x).clamp_min(torch.finfo(torch.float32).tiny)
-                x = self.normal(x)
-                value = float(torch.linalg.vector_norm(x))
-                if value == 0.0:
-                    return 0.0
-        return math.sqrt(value)
+                w = self.normal(v) - beta * before
+                diagonal.append(float((w * v.conj()).real.sum()))
+                before, w = v, w - diagonal[-1] * v
+                beta = float(torch.linalg.vector_norm(w))
+                if beta <= 1e-6 * max(map(abs, diagonal)):  # the space is exhausted
+                    break
+                v = w / beta
+                off.append(beta)
+        steps = len(diagonal)
+        tridiagonal = torch.zeros(steps, steps, dtype=torch.float64)
+        for k, a in enumerate(diagonal):
+            tridiagonal[k, k] = a
+            if k:
+                tridiagonal[k, k - 1] = tridiagonal[k - 1, k] = off[k - 1]
+        return math.sqrt(max(float(torch.linalg.eigvalsh(tridiagonal)[-1]), 0.0))
 
     def _all_tensors(self) -> list[Tensor]:
         found: list[Tensor] = []
@@ -267,6 +350,15 @@ class LinearOperator(Operator):
             elif isinstance(value, LinearOperator):
                 found.extend(value._all_tensors())
         return found
+
+    @overload
+    def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
+
+    @overload
+    def __matmul__(self, other: Operator) -> Operator: ...
+
+    def __matmul__(self, other: Operator) -> Operator:
+        return super().__matmul__(other)
 
     def __add__(self, other: LinearOperator) -> LinearOperator:
         from invdiff.operators.algebra import Sum

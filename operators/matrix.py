@@ -67,6 +67,11 @@ class Identity(LinearOperator):
     def _normal(self, x: Tensor) -> Tensor:
         return x.clone()
 
+    def _column_energy(self) -> float:
+        return 1.0
+
+    _row_energy = _column_energy
+
     @classmethod
     def example(cls, rng: torch.Generator) -> Identity:
         """Build the identity on real 3 x 4 events."""
