@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from invdiff.errors import InputError
 
-__all__ = ["karras", "geometric"]
+__all__ = ["at", "geometric", "karras", "refined"]
 
 
 def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> list[float]:
@@ -25,6 +28,27 @@ def geometric(sigma_min: float, sigma_max: float, steps: int) -> list[float]:
     if steps == 1:
         return [sigma_max, 0.0]
     return [sigma_max * (sigma_min / sigma_max) ** (i / (steps - 1)) for i in range(steps)] + [0.0]
+
+
+def at(sigmas: Sequence[float], position: float) -> float:
+    """The level at a fractional position of a grid, 0 to the last index above 0, by its logarithm between two levels.
+
+    Raises InputError for a position outside.
+    """
+    last = len(sigmas) - 2
+    if not 0 <= position <= last:
+        raise InputError(f"position {position} of a grid whose levels above 0 are 0 to {last}")
+    i = min(int(position), max(last - 1, 0))
+    part = position - i
+    return sigmas[i] if part == 0 else math.exp((1 - part) * math.log(sigmas[i]) + part * math.log(sigmas[i + 1]))
+
+
+def refined(sigmas: Sequence[float], times: int) -> list[float]:
+    """Return the grid with `times` steps for each of its own, geometric between two levels; the last, to 0, stays."""
+    if times < 1:
+        raise InputError(f"a grid refined {times} times; expected at least 1")
+    last = len(sigmas) - 2
+    return [at(sigmas, i / times) for i in range(last * times)] + [sigmas[last], 0.0]
 
 
 def _check(sigma_min: float, sigma_max: float, steps: int) -> None:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from invdiff.errors import InputError
 from invdiff.guidance.base import Counts, Guidance
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
 from invdiff.samplers.base import start
 from invdiff.schedules import karras
-from invdiff.solvers.base import Solver, State
+from invdiff.solvers.base import Solver, State, steps_within
 
 __all__ = ["Guided"]
 
@@ -44,8 +43,7 @@ class Guided:
         exact_for: str = "none",
         uses_vjp: bool = True,
     ) -> None:
-        if nfe < solver.evaluations_per_step:
-            raise InputError(f"nfe = {nfe}; {solver.name} needs at least {solver.evaluations_per_step}")
+        steps_within(solver, nfe)  # raises where it is not one step
         self.guidance, self.solver, self.nfe, self.rho, self.name = guidance, solver, nfe, rho, name
         self.sigma_max, self.sigma_min = sigma_max, sigma_min
         self.exact_for, self.uses_vjp = exact_for, uses_vjp
@@ -53,9 +51,7 @@ class Guided:
 
     def sigmas(self, prior: Prior) -> list[float]:
         """The noise levels of a run, descending, 0 last."""
-        # A solver of k evaluations a step takes one in its last step: k n - (k - 1) in all.
-        k = self.solver.evaluations_per_step
-        steps = (self.nfe + k - 1) // k
+        steps = steps_within(self.solver, self.nfe)
         return karras(self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max, steps, self.rho)
 
     def steps(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+from collections.abc import Sequence
 
 from invdiff.random import Streams
-from invdiff.solvers.base import Denoise, State
+from invdiff.solvers.base import Denoise, State, Stepwise
 
 __all__ = ["Heun"]
 
 
-class Heun:
+class Heun(Stepwise):
     """``d = (x - D(x,t))/t``, Euler to s, then the mean of both slopes; the last step to 0 is Euler's.
 
     Source: Karras et al., 2022, arXiv 2206.00364, algorithm 1. A run of n steps costs 2 n - 1 evaluations.
@@ -21,22 +19,14 @@ class Heun:
     name = "heun"
     evaluations_per_step = 2
 
-    def steps(
-        self, denoise: Denoise, x: Tensor, sigmas: Sequence[float], rng: Streams, resume: State | None = None
-    ) -> Iterator[State]:
-        """Yield a state after each step."""
+    def step(self, denoise: Denoise, state: State, sigmas: Sequence[float], rng: Streams) -> State:
+        """One step."""
         del rng
-        total, first = len(sigmas) - 1, 0
-        if resume is not None:
-            x, first = resume.x, resume.step
-        for i in range(first, total):
-            t, s = sigmas[i], sigmas[i + 1]
-            x0 = denoise(x, t)
-            if s == 0:
-                x = x0
-            else:
-                slope = (x - x0) / t
-                end = x + (s - t) * slope
-                x0 = denoise(end, s)
-                x = x + (s - t) / 2 * (slope + (end - x0) / s)
-            yield State(i + 1, total, s, x, x0)
+        t, s, x = sigmas[state.step], sigmas[state.step + 1], state.x
+        x0 = denoise(x, t)
+        if s == 0:
+            return state.then(s, x0, x0)
+        slope = (x - x0) / t
+        end = x + (s - t) * slope
+        x0 = denoise(end, s)
+        return state.then(s, x + (s - t) / 2 * (slope + (end - x0) / s), x0)
