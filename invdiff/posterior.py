@@ -41,8 +41,9 @@ class Posterior:
         attrs: Mapping[str, Any] | None = None,
         diagnostics: Mapping[str, Any] | None = None,
         batched: bool = False,
+        log_weight: Tensor | None = None,
     ) -> Posterior:
-        """Wrap draws of shape ``(draws, *event)`` or, batched, ``(draws, problems, *event)``."""
+        """Wrap draws ``(draws, *event)`` or, batched, ``(draws, problems, *event)``; log-weights without the event."""
         import xarray as xr
 
         event = draws.ndim - (2 if batched else 1)
@@ -50,7 +51,10 @@ class Posterior:
         dims = ("draw", *(("problem",) if batched else ()), *inner)
         array = xr.DataArray(draws.detach().cpu().resolve_conj().numpy(), dims=dims, name="draws")
         fitting = {k: v for k, v in (coords or {}).items() if k in dims}
-        return cls(xr.Dataset({"draws": array}, coords=fitting, attrs=dict(attrs or {})), diagnostics)
+        content = {"draws": array}
+        if log_weight is not None:
+            content["log_weight"] = xr.DataArray(log_weight.detach().cpu().numpy(), dims=dims[: log_weight.ndim])
+        return cls(xr.Dataset(content, coords=fitting, attrs=dict(attrs or {})), diagnostics)
 
     # ---- statistics -------------------------------------------------------------------------------------------
     @property
@@ -60,13 +64,13 @@ class Posterior:
 
     @property
     def weights(self) -> xr.DataArray:
-        """Normalised weights of the draws (equal where none are stored)."""
+        """Weights of the draws, of sum 1 over ``draw`` (equal where none are stored)."""
         import xarray as xr
 
         n = self.dataset.sizes["draw"]
         if "log_weight" not in self.dataset:
             return xr.DataArray(np.full(n, 1 / n), dims="draw")
-        w = xr.DataArray(np.exp(self.dataset["log_weight"] - self.dataset["log_weight"].max()))
+        w = xr.DataArray(np.exp(self.dataset["log_weight"] - self.dataset["log_weight"].max("draw")))
         return w / w.sum("draw")
 
     def mean(self) -> xr.DataArray:
@@ -86,34 +90,50 @@ class Posterior:
         return root
 
     def quantile(self, q: float | list[float]) -> xr.DataArray:
-        """Quantiles over the draws; of the magnitude where x is complex. Raises InputError for weighted draws."""
-        if "log_weight" in self.dataset:
-            raise InputError("quantiles of weighted draws: resample them by their weights first")
+        """Quantiles over the draws; of the magnitude where x is complex.
+
+        Of weighted draws: each stands at the middle of its weight on the cumulated scale, linear between them.
+        """
         values = abs(self.draws) if np.iscomplexobj(self.draws) else self.draws
-        return values.quantile(q, dim="draw")
+        if "log_weight" not in self.dataset:
+            return values.quantile(q, dim="draw")
+        import xarray as xr
+
+        levels = np.atleast_1d(np.asarray(q, dtype=float))
+        if not ((levels >= 0) & (levels <= 1)).all():
+            raise InputError(f"q = {q}; quantiles expect values from 0 to 1")
+        ends = _weighted_quantiles(values.values, self.weights.values, levels, predictive=False)
+        out = xr.DataArray(ends, dims=("quantile", *self.draws.dims[1:]), coords={"quantile": levels})
+        return out.isel(quantile=0) if np.ndim(q) == 0 else out
 
     def interval(self, level: float = 0.9) -> xr.DataArray:
         """Central credible interval, dimension ``quantile`` of size 2; of the magnitude where x is complex.
 
         The ends are order statistics that hold `level` of the predictive mass for finitely many draws: a new draw
-        falls between sorted draws j and k with probability (k - j)/(n + 1); where the draws are too few for `level`,
-        the ends lie beyond the outermost draws, by linear extrapolation of the last gap.
+        falls between sorted draws j and k with probability (k - j)/(n + 1). Where the draws are too few for `level`
+        (n < 19 at 0.9), the ends are Student's for a normal law, ``mean -+ t std sqrt(1 + 1/n)``. Of weighted
+        draws n is their effective number, and the ends stay within the outermost draws.
         """
         if not 0 < level < 1:
             raise InputError(f"level = {level}; it expects a value between 0 and 1")
         values = np.abs(self.draws.values) if np.iscomplexobj(self.draws) else self.draws.values
-        ends = _predictive_quantiles(values, [(1 - level) / 2, (1 + level) / 2])
         import xarray as xr
+
+        levels = [(1 - level) / 2, (1 + level) / 2]
+        if "log_weight" in self.dataset:
+            ends = _weighted_quantiles(values, self.weights.values, np.array(levels), predictive=True)
+        else:
+            ends = _predictive_quantiles(values, levels)
 
         return xr.DataArray(
             ends,
             dims=("quantile", *self.draws.dims[1:]),
-            coords={"quantile": [(1 - level) / 2, (1 + level) / 2]},
+            coords={"quantile": levels},
         )
 
     def ess(self) -> float:
-        """Effective number of draws, ``1 / sum w^2``."""
-        return float(1 / (self.weights**2).sum())
+        """Effective number of draws, ``1 / sum w^2``; of several problems the smallest."""
+        return float((1 / (self.weights**2).sum("draw")).min())
 
     def apply(self, function: Callable[[xr.DataArray], xr.DataArray]) -> xr.DataArray:
         """Apply a function to every draw: the posterior of any derived quantity, dimension ``draw`` first."""
@@ -170,9 +190,42 @@ def _predictive_quantiles(values: np.ndarray, levels: list[float]) -> np.ndarray
     out = []
     for level in levels:
         position = level * (n + 1) - 1  # draw k of n (from 0) is the quantile (k + 1)/(n + 1) of the next one
-        low = int(np.clip(np.floor(position), 0, max(0, n - 2)))
-        high = min(low + 1, n - 1)
-        out.append(ordered[low] + (position - low) * (ordered[high] - ordered[low]))
+        if 0 <= position <= n - 1:
+            low = min(int(position), max(0, n - 2))
+            out.append(ordered[low] + (position - low) * (ordered[min(low + 1, n - 1)] - ordered[low]))
+        else:
+            out.append(_student(values, level))
+    return np.stack(out)
+
+
+def _student(values: np.ndarray, level: float) -> np.ndarray:
+    """Quantile of a new draw of a normal law, given n of it; NaN of one draw, which tells no spread."""
+    from scipy.stats import t
+
+    n = values.shape[0]
+    if n == 1:
+        return np.full_like(values[0], np.nan)
+    ends: np.ndarray = values.mean(0) + float(t.ppf(level, n - 1)) * (1 + 1 / n) ** 0.5 * values.std(0, ddof=1)
+    return ends
+
+
+def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, levels: np.ndarray, predictive: bool) -> np.ndarray:
+    """Quantiles over axis 0 of values ``(n, ...)`` with weights ``(n,)`` or ``(n, problems)``, linear in between."""
+    weights = weights.reshape(weights.shape + (1,) * (values.ndim - weights.ndim))
+    order = np.argsort(values, axis=0)
+    ordered = np.take_along_axis(values, order, 0)
+    w = np.take_along_axis(np.broadcast_to(weights, values.shape), order, 0)
+    position = w.cumsum(0) - w / 2
+    if predictive:  # for equal weights (k + 1)/(n + 1), where `_predictive_quantiles` has draw k
+        effective = 1 / (w**2).sum(0)
+        position = (effective * position + 0.5) / (effective + 1)
+    out = []
+    for level in levels:
+        high = (position < level).sum(0, keepdims=True).clip(1, max(1, len(values) - 1))
+        pairs = [np.take_along_axis(a, k, 0)[0] for a in (position, ordered) for k in (high - 1, high % len(values))]
+        p_low, p_high, low, top = pairs
+        share = np.where(p_high > p_low, (level - p_low) / np.where(p_high > p_low, p_high - p_low, 1), 0).clip(0, 1)
+        out.append(low + share * (top - low))
     return np.stack(out)
 
 

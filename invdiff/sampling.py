@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from invdiff.priors.base import Prior, as_prior
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.solvers.base import Solver
+from invdiff.trust.words import data_fit, warnings_of
 from invdiff.units import rescale
 
 __all__ = ["pick_device", "sample"]
@@ -84,7 +86,8 @@ def sample(
     began = time.monotonic()
     scaled, factor = rescale(measurement.to(target), prior)
     network = isinstance(prior, NetworkPrior)
-    chunk = chunk_size(op.domain_shape, method.uses_vjp, memory, network) if batch == "auto" else int(batch)
+    rows = getattr(method, "particles", 1)  # what a population method computes for each draw
+    chunk = chunk_size(op.domain_shape, method.uses_vjp, memory // rows, network) if batch == "auto" else int(batch)
     if chunk < 1:
         raise InputError(f"batch = {batch}; it expects 'auto' or an integer of at least 1")
     recipe = {
@@ -98,7 +101,7 @@ def sample(
         **prior.describe(),
     }
     keeper = Checkpoint(Path(checkpoint), recipe, resume) if checkpoint is not None else None
-    x, (nfe_spent, vjp_spent) = run(
+    x, (nfe_spent, vjp_spent), log_weight = run(
         method,
         prior,
         scaled,
@@ -113,11 +116,13 @@ def sample(
     x = x / factor
     if op.support is not None:
         x = x * op.support.cpu()
+    fit = data_fit(measurement, x)
     diagnostics = {
         "seconds": round(time.monotonic() - began, 3),
         "nfe": nfe_spent,
         "vjp": vjp_spent,
-        **_fit(measurement, x),
+        "chi2": fit.chi2,
+        "chi2_ratio": fit.ratio,
     }
     posterior = Posterior.from_draws(
         x if measurement.batched else x[:, 0],
@@ -125,7 +130,16 @@ def sample(
         attrs=_provenance(recipe, measurement, factor),
         diagnostics=diagnostics,
         batched=measurement.batched,
+        log_weight=log_weight if log_weight is None or measurement.batched else log_weight[:, 0],
     )
+    if log_weight is not None:
+        # The data were multiplied by `factor`, and so was the unit of the density p(y).
+        shift = measurement.count * math.log(factor)
+        evidence = torch.logsumexp(log_weight, 0) - math.log(len(log_weight)) + shift
+        posterior.diagnostics["ess"] = posterior.ess()
+        posterior.diagnostics["log_evidence"] = evidence.tolist() if measurement.batched else float(evidence)
+    scale = prior.scale / factor
+    posterior.diagnostics["warnings"] = warnings_of(fit, x, scale, posterior.diagnostics.get("ess"))
     if keeper and not keep:
         keeper.remove()
     return posterior
@@ -147,19 +161,6 @@ def pick_device(device: str | torch.device, measurement: Measurement | None = No
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!r} is not available here ({str(error).splitlines()[0]})") from error
     return chosen
-
-
-def _fit(measurement: Measurement, x: Tensor) -> dict[str, float]:
-    """chi2 of the draws, and its ratio to the number of real data (problems averaged)."""
-    flat = x.transpose(0, 1).reshape(-1, *x.shape[2:])
-    which = [p for p in range(x.shape[1]) for _ in range(x.shape[0])]
-    with torch.inference_mode():
-        parts = [
-            measurement.take(which[i : i + 8]).chi2(flat[i : i + 8].to(measurement.y.device))
-            for i in range(0, flat.shape[0], 8)
-        ]
-    chi2 = float(torch.cat(parts).double().mean())
-    return {"chi2": chi2, "chi2_ratio": chi2 / measurement.count}
 
 
 def _options(method: Sampler) -> dict[str, Any]:

@@ -32,12 +32,45 @@ def test_weighted_statistics() -> None:
     assert float(posterior.mean()[0]) == pytest.approx(0.75)
     assert float(posterior.std()[0]) == pytest.approx(np.sqrt(0.1875))
     assert posterior.ess() == pytest.approx(1 / (1 / 16 + 9 / 16))
-    with pytest.raises(InputError, match="weighted"):
-        posterior.quantile(0.5)
+
+
+def test_weighted_quantiles_are_those_of_repeated_draws() -> None:
+    values = torch.randn(400, 3, generator=generator(1))
+    copies = torch.arange(400) % 4
+    posterior = Posterior.from_draws(values, log_weight=copies.double().log() + 300)
+    repeated = Posterior.from_draws(values.repeat_interleave(copies, 0))
+    # Neighbouring draws are about 0.01 apart in probability; the two interpolate differently between them.
+    for q in (0.1, [0.25, 0.5, 0.9]):
+        found, expected = posterior.quantile(q), repeated.quantile(q)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found.values, expected.values, atol=0.06)
+    np.testing.assert_allclose(posterior.interval(0.8).values, repeated.interval(0.8).values, atol=0.06)
+    np.testing.assert_allclose(posterior.mean().values, repeated.mean().values, atol=1e-5)
+    with pytest.raises(InputError, match="from 0 to 1"):
+        posterior.quantile(1.2)
+
+
+def test_equal_weights_change_no_interval() -> None:
+    values = torch.randn(60, 5, generator=generator(2))
+    plain, equal = Posterior.from_draws(values), Posterior.from_draws(values, log_weight=torch.full((60,), -7.0))
+    np.testing.assert_allclose(equal.interval(0.75).values, plain.interval(0.75).values, rtol=1e-5)
+    assert equal.ess() == pytest.approx(60)
+
+
+def test_weights_of_several_problems_come_back_from_a_file(tmp_path: Path) -> None:
+    log_weight = torch.tensor([[0.0, 900.0], [np.log(3.0), 900.0]], dtype=torch.float64)
+    draws = torch.tensor([[[0.0], [0.0]], [[1.0], [1.0]]])
+    posterior = Posterior.from_draws(draws, batched=True, log_weight=log_weight)
+    back = Posterior.load(posterior.save(tmp_path / "w.nc"))
+    for found in (posterior, back):
+        np.testing.assert_allclose(found.mean().values[:, 0], [0.75, 0.5], rtol=1e-6)
+        np.testing.assert_allclose(found.std().values[:, 0], [np.sqrt(0.1875), 0.5], rtol=1e-6)
+        assert found.quantile(0.5).shape == (2, 1)
+        assert found.ess() == pytest.approx(1.6)  # of the worse problem
 
 
 @pytest.mark.parametrize("n", [8, 40])
-@pytest.mark.parametrize("level", [0.5, 0.75])
+@pytest.mark.parametrize("level", [0.5, 0.75, 0.9])
 def test_interval_holds_a_new_draw_as_often_as_it_says(n: int, level: float) -> None:
     pixels = 40_000
     draws = torch.randn(n + 1, pixels, generator=generator(n))

@@ -55,17 +55,18 @@ class Checkpoint:
             except OSError as error:
                 raise FileError(f"cannot write the checkpoint folder {folder}: {error}") from error
 
-    def finished(self, first: int) -> tuple[Tensor, Cost] | None:
-        """The chunk that starts at unit `first` and what it took, if it is done."""
+    def finished(self, first: int) -> tuple[Tensor, Cost, Tensor | None] | None:
+        """The chunk that starts at unit `first`, what it took and its log-weights, if it is done."""
         path = self.folder / f"chunk-{first:06d}.pt"
         if not path.is_file():
             return None
         content = _load(path)
-        return content["x"], content["cost"]
+        return content["x"], content["cost"], content["log_weight"]
 
-    def finish(self, first: int, x: Tensor, cost: Cost) -> None:
+    def finish(self, first: int, x: Tensor, cost: Cost, log_weight: Tensor | None = None) -> None:
         """Keep a finished chunk and drop its intermediate state."""
-        _write(self.folder / f"chunk-{first:06d}.pt", lambda part: torch.save({"x": x, "cost": cost}, part))
+        content = {"x": x, "cost": cost, "log_weight": log_weight}
+        _write(self.folder / f"chunk-{first:06d}.pt", lambda part: torch.save(content, part))
         (self.folder / f"state-{first:06d}.pt").unlink(missing_ok=True)
 
     def keep(self, first: int, state: State, rng: Streams, cost: Cost) -> None:
@@ -79,6 +80,7 @@ class Checkpoint:
             "sigma": state.sigma,
             "x": state.x.cpu(),
             "x0": None if state.x0 is None else state.x0.cpu(),
+            "memory": [m.cpu() for m in state.memory],
             "rng": rng.state(),
             "cost": cost,
         }
@@ -100,6 +102,7 @@ class Checkpoint:
             content["sigma"],
             content["x"].to(device),
             None if x0 is None else x0.to(device),
+            tuple(m.to(device) for m in content["memory"]),
         )
         return state, content["cost"]
 

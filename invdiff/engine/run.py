@@ -38,18 +38,23 @@ def run(
     progress: bool = True,
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
-) -> tuple[Tensor, Cost]:
-    """Return draws ``(draws, problems, *event)`` on the CPU, and the cost of a draw (the mean over chunks).
+) -> tuple[Tensor, Cost, Tensor | None]:
+    """Return draws ``(draws, problems, *event)`` on the CPU, the cost of a draw (the mean over chunks) and log-weights.
+
+    Log-weights are ``(draws, problems)`` float64, None where the sampler gives none. A sampler that draws whole
+    populations makes the last one whole too; what is beyond `draws` is dropped, but counted as cost.
 
     Raises:
         InputError: the sampler returned NaN or infinity.
     """
     problems, event = measurement.n_problems, measurement.operator.domain_shape
     dtype = _dtype(measurement)
-    total = problems * draws
+    made = -(-draws // sampler.unit) * sampler.unit
+    total = problems * made
     chunk = max(1, chunk // sampler.unit) * sampler.unit
     out = torch.empty(total, *event, dtype=dtype)
     costs: list[Cost] = []
+    weights: list[Tensor] = []
     first = 0
     with _Bar(progress, total, sampler.name) as bar:
         while first < total:
@@ -62,7 +67,7 @@ def run(
                         prior,
                         measurement,
                         indices,
-                        draws,
+                        made,
                         seed,
                         device,
                         dtype,
@@ -79,13 +84,18 @@ def run(
                     continue
                 if checkpoint:
                     checkpoint.finish(first, *stored)
-            x, cost = stored
+            x, cost, log_weight = stored
             costs.append(cost)
+            if log_weight is not None:
+                weights.append(log_weight)
             out[first : first + x.shape[0]] = x
             bar.advance(first + x.shape[0])
             first += x.shape[0]
-    nfe, vjp = (round(sum(c[i] for c in costs) / len(costs)) for i in (0, 1))
-    return out.reshape(problems, draws, *event).transpose(0, 1), (nfe, vjp)
+    nfe, vjp = (round(sum(c[i] for c in costs) / len(costs) * made / draws) for i in (0, 1))
+    x = out.reshape(problems, made, *event)[:, :draws].transpose(0, 1)
+    if not weights:
+        return x, (nfe, vjp), None
+    return x, (nfe, vjp), torch.cat(weights).reshape(problems, made)[:, :draws].T
 
 
 def _chunk(
@@ -100,7 +110,7 @@ def _chunk(
     bar: _Bar,
     checkpoint: Checkpoint | None,
     watch: Watch | None,
-) -> tuple[Tensor, Cost]:
+) -> tuple[Tensor, Cost, Tensor | None]:
     part = measurement.take([i // draws for i in indices])
     rng = Streams(seed, [(i // draws << 32) + i % draws for i in indices], device)
     like = torch.empty(len(indices), *measurement.operator.domain_shape, dtype=dtype, device=device)
@@ -129,7 +139,8 @@ def _chunk(
                 f"sampler {sampler.name} returned NaN or infinity; check the prior's sigma range and the unit of the"
                 " data, or take more steps"
             )
-        return state.x.cpu().clone(), (counts.nfe - nfe, counts.vjp - vjp)
+        log_weight = None if state.log_weight is None else state.log_weight.double().cpu()
+        return state.x.cpu().clone(), (counts.nfe - nfe, counts.vjp - vjp), log_weight
 
 
 def _dtype(measurement: Measurement) -> torch.dtype:

@@ -30,6 +30,8 @@ class GaussianMixturePrior(Prior):
         covariance: ``(d, d)`` for all components or ``(K, d, d)``, per real component: see `GaussianPrior`.
         domain: ``"real"`` or ``"complex"``.
 
+    The largest noise level is 40 deviations (`scale`), or 10 of the widest direction if that is more, as there.
+
     Raises:
         ShapeError, DTypeError, InputError: as `GaussianPrior`.
     """
@@ -59,7 +61,9 @@ class GaussianMixturePrior(Prior):
         within = (self.weights * self.variances.sum(1)).sum() if len(self.variances) > 1 else self.variances.sum()
         self.scale = math.sqrt(float(within + between) / size)
         self.sigma_min = 2e-3 * min(self.scale, float(self.variances.mean()) ** 0.5)
-        self.sigma_max = 40 * self.scale
+        offsets = self.weights.sqrt()[:, None] * (self._means - middle)
+        widest = float(torch.linalg.matrix_norm(offsets, 2)) ** 2 / (2 if domain == "complex" else 1)
+        self.sigma_max = max(40 * self.scale, 10 * math.sqrt(float(self.variances.max()) + widest))
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return ``sum_k r_k(x) E[x0 | x, k]`` for x ``(N, *event)``, sigma ``(1,)`` or ``(N,)``."""
