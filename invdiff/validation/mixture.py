@@ -67,32 +67,43 @@ def posterior(prior: GaussianMixturePrior, measurement: Measurement) -> MixtureP
     )
 
 
-def lattice_prior(size: int, rng: torch.Generator) -> GaussianMixturePrior:
+def lattice_prior(size: int, rng: torch.Generator, domain: str = "real") -> GaussianMixturePrior:
     """25 unit Gaussians at ``(8i, 8j, 8i, 8j, ...)``, i, j = -2..2, with normalised chi-squared(1) weights.
 
+    Where x is complex i and j run over 0, 1, -1, sqrt(-1), -sqrt(-1), and the variance is 1 per real component.
     Raises InputError where `size`, the number of entries of x, is below 2.
     """
     if size < 2:
         raise InputError(f"lattice_prior got size {size}; it expects at least 2")
-    i, j = torch.meshgrid(torch.arange(-2, 3), torch.arange(-2, 3), indexing="ij")
+    steps = torch.tensor([0, 1, -1, 1j, -1j]) if domain == "complex" else torch.arange(-2.0, 3.0)
+    i, j = torch.meshgrid(steps, steps, indexing="ij")
     pairs = 8.0 * torch.stack([i.reshape(-1), j.reshape(-1)], 1)
     means = pairs.repeat(1, (size + 1) // 2)[:, :size]
     weights = torch.randn(25, generator=rng, dtype=torch.float64) ** 2
-    return GaussianMixturePrior(weights, means, torch.eye(size))
+    return GaussianMixturePrior(weights, means, torch.eye(size), domain)
 
 
 def lattice_problem(
-    size: int, data: int, rng: torch.Generator, sigma: float | None = None
+    size: int, data: int, rng: torch.Generator, sigma: float | None = None, domain: str = "real"
 ) -> tuple[GaussianMixturePrior, Measurement]:
-    """A lattice prior and a measurement ``y = U diag(s) V^T x + sigma n`` of one of its draws, `data` numbers.
+    """A lattice prior and a measurement ``y = U diag(s) V^H x + sigma n`` of one of its draws, `data` numbers.
 
-    U and V are random orthogonal, the s sorted uniform in [0, 1], sigma (where not given) uniform in [0, max s].
+    U and V are random orthogonal (unitary), the s sorted uniform in [0, 1], sigma (where not given) uniform in
+    [0, max s].
     """
-    prior = lattice_prior(size, rng)
-    u, _ = torch.linalg.qr(torch.randn(data, data, generator=rng, dtype=torch.float64))
-    v, _ = torch.linalg.qr(torch.randn(size, data, generator=rng, dtype=torch.float64))
-    s = torch.rand(data, generator=rng, dtype=torch.float64).sort(descending=True).values
-    level = float(torch.rand(1, generator=rng, dtype=torch.float64) * s[0]) if sigma is None else sigma
-    operator, noise = Matrix(((u * s) @ v.mT).float()), Gaussian(level)
+    if not 1 <= data <= size:
+        raise InputError(f"lattice_problem got {data} data of {size} entries; it expects 1 to {size}")
+    prior = lattice_prior(size, rng, domain)
+    matrix, top = random_matrix(size, data, rng, torch.complex128 if domain == "complex" else torch.float64)
+    level = float(torch.rand(1, generator=rng, dtype=torch.float64) * top) if sigma is None else sigma
+    operator, noise = Matrix(matrix.to(prior.means.dtype)), Gaussian(level)
     y = noise.sample(operator.forward(prior.sample(1, rng)), rng)[0]
     return prior, Measurement(y, operator, noise)
+
+
+def random_matrix(size: int, data: int, rng: torch.Generator, dtype: torch.dtype) -> tuple[Tensor, float]:
+    """``U diag(s) V^H`` of shape ``(data, size)`` with s sorted uniform in [0, 1]; and the largest s."""
+    u, _ = torch.linalg.qr(normal((data, data), dtype, rng))
+    v, _ = torch.linalg.qr(normal((size, data), dtype, rng))
+    s = torch.rand(data, generator=rng, dtype=torch.float64).sort(descending=True).values
+    return (u * s) @ v.mH, float(s[0])

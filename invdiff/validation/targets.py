@@ -13,7 +13,7 @@ from invdiff.validation.conformance import Report, Row
 from invdiff.validation.operator_suite import check_operator
 from invdiff.validation.sampler_suite import check_sampler
 
-__all__ = ["check_object", "run_check"]
+__all__ = ["check_object", "find_operator", "imported", "run_check"]
 
 GROUPS = ("invdiff.operators", "invdiff.samplers")
 
@@ -29,7 +29,7 @@ def run_check(target: str, *, seed: int = 0) -> Report:
         DTypeError: the object is neither an operator nor a sampler.
     """
     if ":" in target:
-        return check_object(_imported(target), seed=seed)
+        return check_object(imported(target), seed=seed)
     named = [p for group in GROUPS for p in entry_points(group=group) if p.name == target]
     if len(named) == 1:
         return _checked(named[0], seed)
@@ -76,7 +76,22 @@ def _checked(point: EntryPoint, seed: int) -> Report:
         return Report(point.name, [Row("can be loaded and built", False, detail=detail)])
 
 
-def _imported(target: str) -> Any:
+def find_operator(target: str) -> Any:
+    """Return what an operator's registered name, or ``package.module:Object``, stands for.
+
+    Raises:
+        UnknownNameError: no operator is registered by that name. InputError: the object cannot be imported.
+    """
+    if ":" in target:
+        return imported(target)
+    known = {point.name: point for point in entry_points(group=GROUPS[0])}
+    if target not in known:
+        raise UnknownNameError(f"no operator {target!r}: give package:Object, or one of {', '.join(sorted(known))}")
+    return known[target].load()
+
+
+def imported(target: str) -> Any:
+    """Import ``package.module:Object``. Raises InputError."""
     module, _, path = target.partition(":")
     try:
         found = importlib.import_module(module)
