@@ -18,6 +18,7 @@ from invdiff.baselines.tune import Tuned, tune
 from invdiff.baselines.tv import tv
 from invdiff.baselines.wavelet import wavelet
 from invdiff.baselines.zero_filled import zero_filled
+from invdiff.empirical_noise import noise_of_draws
 from invdiff.engine.run import Watch
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
@@ -28,6 +29,7 @@ from invdiff.priors.loading import load_prior
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.sampling import DEFAULT_MEMORY, sample
+from invdiff.trust.words import held_out_warning
 from invdiff.validation.holdout import held_out, nrmse, predict, score, split
 
 __all__ = ["BASELINES", "HeldOut", "Reconstruction", "reconstruct"]
@@ -150,17 +152,20 @@ def reconstruct(
         holdout: leave out this fraction of the measured positions (split seed 0) and report how well they are
             predicted by the draws and by each classical method at the best of its strengths, chosen on these very data.
             The draws are then those of the posterior given the rest.
+            A noise level that was estimated from the data is first refined by draws (`noise_of_draws`).
         report: told what is being done.
 
     Raises:
         InvdiffError: see the message; nothing is kept then.
     """
     began = time.monotonic()
-    chosen: Sampler | None = None
+    chosen: tuple[Sampler, Prior] | None = None
     if method not in BASELINES:  # mistakes first: what follows takes minutes
-        chosen = named_sampler(method, nfe, solver)
-        prior = as_prior(load_prior(prior) if isinstance(prior, (str, Path)) else prior)
-        prior.check(tuple(measurement.operator.domain_shape), measurement.operator.domain)
+        chosen = (
+            named_sampler(method, nfe, solver),
+            as_prior(load_prior(prior) if isinstance(prior, (str, Path)) else prior),
+        )
+        chosen[1].check(tuple(measurement.operator.domain_shape), measurement.operator.domain)
     elif nfe is not None or solver is not None:
         raise InputError(f"{method} takes neither nfe nor solver: they are for samplers")
     held = HeldOut(measurement, holdout) if holdout is not None else None
@@ -171,8 +176,16 @@ def reconstruct(
         posterior = _single(used, classical[name].x)
         posterior.dataset.attrs |= {"sampler": "none", "strength": classical[name].strength}
     else:
+        sampler, model = chosen
+        if "sigma" in used.meta.get("estimated", ()):
+            used = noise_of_draws(
+                used, model, seed=seed, memory=memory, checkpoint=checkpoint, resume=resume, progress=progress,
+                report=report,
+            )  # fmt: skip
+            if held:
+                held.sigma = used.meta["sigma"]
         posterior = sample(
-            used, prior, chosen, draws, seed=seed, device=used.y.device, memory=memory,
+            used, model, sampler, draws, seed=seed, device=used.y.device, memory=memory,
             checkpoint=checkpoint, resume=resume, keep=True, progress=progress, watch=watch,
         )  # fmt: skip
     done = Reconstruction(posterior, used, {name: tuned.x for name, tuned in classical.items()})
@@ -183,6 +196,8 @@ def reconstruct(
             scores = score(held.y, held.predictions(done.draws()), held.sigma)
             errors["posterior_mean"] = scores.pop("holdout_nrmse")
             kept |= scores
+            components = held.y.numel() * (2 if held.y.is_complex() else 1)
+            posterior.diagnostics["warnings"] += held_out_warning(scores, components)
         done.figures = {"holdout": holdout, "holdout_nrmse": errors, "held_out_data": held.y.numel()}
         done.figures["strength"] = {name: tuned.strength for name, tuned in classical.items()}
         posterior.dataset.attrs |= {
@@ -191,7 +206,8 @@ def reconstruct(
         }
     done.figures |= kept
     done.figures |= {"method": method, "draws": int(posterior.draws.sizes["draw"]), "seed": seed}
-    done.figures |= {key: measurement.meta[key] for key in ("sigma", "acceleration") if key in measurement.meta}
+    noted = ("sigma", "sigma_first", "acceleration")
+    done.figures |= {key: used.meta[key] for key in noted if key in used.meta}
     posterior.dataset.attrs |= {"method": method, **_versions()}
     done.figures["seconds"] = round(time.monotonic() - began, 2)
     return done

@@ -22,7 +22,11 @@ else:
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 FACE = "invdiff"
-SAME_ROOM = {"storage": "measurement"}  # a Measurement and its file layout
+SAME_ROOM = {
+    "storage": "measurement",  # a Measurement and its file layout
+    "instruments": "measurement",  # several of them as one
+    "quantised": "noise",
+}
 
 # Each room and those it rests on directly; it may import these, and all that these rest on.
 RESTS_ON: dict[str, tuple[str, ...]] = {
@@ -30,7 +34,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "files": ("errors",),
     "random": ("errors",),
     "linalg": ("random",),
-    "operators": ("linalg",),
+    "operators": ("linalg", "files"),
     "noise": ("operators",),
     "hdf5": ("files",),
     "measurement": ("noise", "hdf5"),
@@ -48,7 +52,8 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "policies": ("guidance", "posterior"),
     "bridges": ("guidance", "posterior"),
     "engine": ("samplers", "policies", "bridges", "datasets"),
-    "sampling": ("engine", "units"),
+    "trust": ("posterior", "guidance"),
+    "sampling": ("engine", "units", "trust"),
     # The judges and writers see everything up to here; of the rest, only training and cli see them.
     "metrics": ("sampling", FACE),
     "baselines": ("sampling", FACE),
@@ -56,7 +61,8 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "report": ("metrics", "baselines"),
     "training": ("sampling", "configs", "validation", "report"),
     # Workflows: a whole job each, file to file; only the command line sees them.
-    "reconstruction": ("validation", "report"),
+    "empirical_noise": ("sampling",),
+    "reconstruction": ("validation", "report", "empirical_noise"),
     "demo": ("validation", "report"),
     "cli": ("training", "reconstruction", "demo"),
     FACE: (),

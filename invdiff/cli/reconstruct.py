@@ -90,8 +90,8 @@ def reconstruct(
         kept = f"{folder} keeps what was done; the same command with --resume goes on from there"
         raise KeyboardInterrupt(kept if folder.is_dir() else "nothing was written") from None
     except Exception:
-        if fresh and folder.is_dir() and {path.name for path in folder.iterdir()} <= {"recipe.json"}:
-            shutil.rmtree(folder)  # it holds nothing to go on from
+        if fresh and not any((*folder.glob("chunk-*"), *folder.glob("state-*"))):
+            shutil.rmtree(folder, ignore_errors=True)  # it holds no draw to go on from
         raise
     done.posterior.save(out, format)
     if png:

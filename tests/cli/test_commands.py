@@ -17,7 +17,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["demo", "reconstruct", "train", "check", "priors", "info"])
+@pytest.mark.parametrize("command", ["validate", "demo", "reconstruct", "train", "check", "priors", "info"])
 def test_every_command_has_help(call, command: str) -> None:
     assert command in CliRunner().invoke(app, ["--help"]).output
     result = call(command, "--help")
