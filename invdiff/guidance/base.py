@@ -57,7 +57,7 @@ class Guidance:
         """The denoised image and the function ``v -> J^T v``, J its (real-linear) Jacobian."""
         self.counts.nfe += 1
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = x.detach().clone().requires_grad_(True)
+            leaf = _leaf(x)
             x0 = self.prior.denoise(leaf, _level(leaf, sigma))
 
         def vjp(v: Tensor) -> Tensor:
@@ -66,6 +66,11 @@ class Guidance:
             return out
 
         return x0.detach(), vjp
+
+
+def _leaf(x: Tensor) -> Tensor:
+    """The same numbers as a new leaf to differentiate by; only what inference mode made has to be copied."""
+    return (x.clone() if x.is_inference() else x.detach()).requires_grad_(True)
 
 
 def _level(x: Tensor, sigma: float) -> Tensor:
@@ -96,12 +101,22 @@ class NormalEquations:
         self.op = op
         variance = noise.variance(measurement.y)
         self.weight = 1 / variance
+        self.data = measurement.data
         self.information = op.adjoint(self.weight * measurement.data)
         self.outside: Tensor | None = None
         if op.support is not None:
             typical = self.weight if isinstance(self.weight, float) else float(self.weight.mean())
             self.outside = (~op.support).to(self.information.real.dtype) * typical
             self.information = self.information * op.support
+
+    def closed_proximal(self, x0: Tensor, weight: float) -> Tensor | None:
+        """Return ``argmin_z |y - A z|^2_{S^-1} + |z - x0|^2 / weight`` where it has a closed form, else None."""
+        if not isinstance(self.weight, float) or not self.op.has_damped_inverse:
+            return None
+        step = self.op.damped_inverse(self.data - self.op.forward(x0), 1 / (weight * self.weight))
+        if step is None or self.outside is None:
+            return None if step is None else x0 + step
+        return (x0 + step) / (1 + weight * self.outside)  # A does not see the pixels outside: two separate problems
 
     def precision(self, x: Tensor) -> Tensor:
         """Return ``A^H S^-1 A x``."""

@@ -43,9 +43,12 @@ class DDS(Guidance):
 
 
 def proximal(equations: NormalEquations, x0: Tensor, weight: float, iterations: int) -> Tensor:
-    """Minimise ``|y - A z|^2_{S^-1} + |z - x0|^2 / weight`` by conjugate gradients from x0.
+    """Minimise ``|y - A z|^2_{S^-1} + |z - x0|^2 / weight``: exactly where the operator has a closed form, else by CG.
 
-    Solved for the correction ``d = z - x0``: ``(w N + I) d = w (b - N x0)``.
+    Conjugate gradients from x0 solve for the correction ``d = z - x0``: ``(w N + I) d = w (b - N x0)``.
     """
+    exact = equations.closed_proximal(x0, weight)
+    if exact is not None:
+        return exact
     rhs = weight * (equations.information - equations.precision(x0))
     return x0 + cg(lambda d: d + weight * equations.precision(d), rhs, iterations=iterations)

@@ -11,7 +11,7 @@ from invdiff.linalg import Map, inner
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 
-__all__ = ["MMPS"]
+__all__ = ["MMPS", "solve"]
 
 
 class MMPS(Guidance):
@@ -46,14 +46,20 @@ class MMPS(Guidance):
 
 
 def update(covariance: Map, precision: Map, rhs: Tensor, iterations: int) -> Tensor:
-    """Return ``V w`` with ``(I + N V) w = rhs``, by conjugate gradients in the inner product ``<a, V c>``."""
+    """Return ``V w`` with ``(I + N V) w = rhs``: see `solve`."""
+    return solve(covariance, precision, rhs, iterations)[1]
+
+
+def solve(covariance: Map, precision: Map, rhs: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return w and ``V w`` with ``(I + N V) w = rhs``, by conjugate gradients in the inner product ``<a, V c>``."""
+    w, vw = torch.zeros_like(rhs), torch.zeros_like(rhs)
     r, vr = rhs, covariance(rhs)
-    p, vp, out = r, vr, torch.zeros_like(rhs)
+    p, vp = r, vr
     rho = inner(r, vr)
     for k in range(iterations):
         q = p + precision(vp)
         step = _ratio(rho, inner(vp, q), rhs)
-        out = torch.addcmul(out, step, vp)
+        w, vw = torch.addcmul(w, step, p), torch.addcmul(vw, step, vp)
         if k + 1 == iterations:
             break
         r = torch.addcmul(r, step, q, value=-1)
@@ -61,7 +67,7 @@ def update(covariance: Map, precision: Map, rhs: Tensor, iterations: int) -> Ten
         rho, before = inner(r, vr), rho
         beta = _ratio(rho, before, rhs)
         p, vp = torch.addcmul(r, beta, p), torch.addcmul(vr, beta, vp)
-    return out
+    return w, vw
 
 
 def _ratio(a: Tensor, b: Tensor, like: Tensor) -> Tensor:

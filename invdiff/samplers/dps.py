@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import InputError
-from invdiff.guidance.base import Counts
+from invdiff.guidance.base import Counts, _leaf
 from invdiff.measurement import Measurement
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
@@ -55,22 +55,22 @@ class DPS:
             t, s = sigmas[i], sigmas[i + 1]
             x0, gradient = self._misfit_gradient(prior, measurement, x, t)
             fresh = s * math.sqrt(1 - (s / t) ** 2)
-            mean = x0 + (s / t) ** 2 * (x - x0)
+            mean = torch.lerp(x0, x, (s / t) ** 2)
             chain = math.sqrt((1 + (s / prior.scale) ** 2) * (1 + (t / prior.scale) ** 2))
-            x = mean.add(rng.normal(x), alpha=fresh).add(gradient, alpha=-step_size * chain)
+            x = mean.add_(rng.normal(x), alpha=fresh).add_(gradient, alpha=-2 * step_size * chain)
             yield State(i + 1, self.nfe, s, x, x0)
 
     def _misfit_gradient(
         self, prior: Prior, measurement: Measurement, x: Tensor, sigma: float
     ) -> tuple[Tensor, Tensor]:
-        """The denoised image and ``grad_x |r|^2 / |r| = 2 grad_x |r|``, r the residual of each draw on its own."""
+        """The denoised image and ``grad_x |r|``, half of ``grad_x |r|^2 / |r|``, r the residual of each draw."""
         self.counts.nfe += 1
         self.counts.vjp += 1
         with torch.inference_mode(False), torch.enable_grad():
-            leaf = x.detach().clone().requires_grad_(True)
+            leaf = _leaf(x)
             x0 = prior.denoise(leaf, torch.full((1,), sigma, dtype=x.real.dtype, device=x.device))
             r = measurement.residual(x0).flatten(1)
             if measurement.operator.support is not None:
                 r = torch.cat([r, (x0 * ~measurement.operator.support).flatten(1)], 1)
             (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(r, dim=1).sum(), leaf)
-        return x0.detach(), 2 * gradient
+        return x0.detach(), gradient

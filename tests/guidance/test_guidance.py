@@ -74,7 +74,10 @@ def test_pigdm_by_dense_algebra(case: tuple[Normal, Measurement, Tensor]) -> Non
     r2 = v * SIGMA**2 / (v + SIGMA**2)
     x0 = prior.denoise(x, torch.tensor(SIGMA))
     u = torch.linalg.solve(r2 * a @ a.mH + 0.09 * torch.eye(M), (measurement.y - x0 @ a.mT).mT)
-    exact = x0 + SIGMA**2 * (prior.gain(SIGMA).mH @ a.mH @ u).mT
+    step = SIGMA**2 * prior.gain(SIGMA).mH @ a.mH @ u
+    gain = (step.conj() * (a.mH @ (measurement.y - x0 @ a.mT).mT)).real.sum(0) / 0.09
+    cost = (step.conj() * (a.mH @ u)).real.sum(0) + (a @ step).abs().square().sum(0) / 0.09
+    exact = x0 + ((gain / cost) * step).mT
     got = PiGDM(prior, measurement, iterations=D)(x, SIGMA)
     torch.testing.assert_close(got, exact, rtol=1e-6, atol=1e-6)
 
