@@ -12,6 +12,7 @@ from torch import Tensor
 from invdiff.errors import DTypeError, InputError, ShapeError
 from invdiff.noise import Noise
 from invdiff.operators.base import Operator
+from invdiff.operators.foreign import as_operator
 
 __all__ = ["Measurement"]
 
@@ -22,7 +23,8 @@ class Measurement:
     Args:
         y: data, shape ``range_shape``; with ``batched=True`` ``(problems, *range_shape)``. Unmeasured entries
             (outside ``operator.range_mask``) must be zero.
-        operator: the forward model A.
+        operator: the forward model A; one of deepinv, sigpy, pylops or scipy is wrapped
+            (`invdiff.operators.foreign.as_operator`, to be called first where it needs to be told a shape).
         noise: the noise model, in the unit of y.
         coords: coordinates of x by name: ``{"y": (("y",), values, {"units": "mm"}), ...}`` as xarray takes them.
         meta: identifiers, geometry, provenance; anything JSON can hold.
@@ -35,7 +37,7 @@ class Measurement:
     def __init__(
         self,
         y: Tensor,
-        operator: Operator,
+        operator: Operator | Any,
         noise: Noise,
         coords: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -43,7 +45,7 @@ class Measurement:
     ) -> None:
         y = torch.as_tensor(y).resolve_conj()
         if not isinstance(operator, Operator):
-            raise DTypeError(f"Measurement got an operator of type {type(operator).__name__}; it expects an Operator")
+            operator = as_operator(operator, y=y[0] if batched else y)
         if not isinstance(noise, Noise):
             raise DTypeError(f"Measurement got noise of type {type(noise).__name__}; try invdiff.noise.Gaussian(sigma)")
         event = tuple(y.shape[1:]) if batched else tuple(y.shape)
@@ -64,7 +66,8 @@ class Measurement:
             raise ShapeError(f"y holds {y.shape[0]} problems, the operator {operator.n_problems}")
         if not batched and operator.n_problems > 1:
             raise ShapeError(f"the operator holds {operator.n_problems} problems; y needs batched=True and as many")
-        self.y, self.operator, self.noise = y, operator, noise
+        self.operator: Operator = operator
+        self.y, self.noise = y, noise
         self.coords, self.meta, self.batched = dict(coords or {}), dict(meta or {}), batched
 
     # ---- how well an x explains the data ----------------------------------------------------------------------

@@ -5,6 +5,10 @@
 ``Matrix``                 a dense matrix acting on vectors
 ``Identity``               direct observation
 ``MRI``                    Cartesian multi-coil SENSE, complex native
+``DiagonalisedMRI``        the same with exact proximal steps, for whole readouts
+``MRI3D``, ``DynamicMRI``  Cartesian volumes and series
+``NonCartesianMRI``        any trajectory, 2D or 3D, off-resonance
+``PhaseConstraint``        complex images of known phase (partial Fourier)
 ``PhaseRetrieval``         magnitude or intensity of a linear map
 ``ParallelCT``             tomography with parallel beams, 2D and 3D; `FanCT`, `ConeCT`
 ``Diagonal``               a weight for every entry
@@ -26,6 +30,7 @@
 ``Quantisation``           steps of a converter
 ``JPEG``                   block transform coding
 ``BeerLambert``            intensities behind an attenuating object
+``as_operator``            what deepinv, sigpy, pylops or scipy call an operator
 =========================  ===========================================================
 
 The names above are loaded on first use; ``invdiff.operators.masks`` and other modules by importing them.
@@ -49,11 +54,17 @@ if TYPE_CHECKING:
     from invdiff.operators.ct import ParallelCT as ParallelCT
     from invdiff.operators.diagonal import Diagonal as Diagonal
     from invdiff.operators.emission import BeerLambert as BeerLambert
+    from invdiff.operators.foreign import as_operator as as_operator
     from invdiff.operators.inpainting import Inpainting as Inpainting
     from invdiff.operators.jpeg import JPEG as JPEG
     from invdiff.operators.matrix import Identity as Identity
     from invdiff.operators.matrix import Matrix as Matrix
     from invdiff.operators.mri import MRI as MRI
+    from invdiff.operators.mri3d import MRI3D as MRI3D
+    from invdiff.operators.mri3d import DynamicMRI as DynamicMRI
+    from invdiff.operators.mri_diagonal import DiagonalisedMRI as DiagonalisedMRI
+    from invdiff.operators.nufft import NonCartesianMRI as NonCartesianMRI
+    from invdiff.operators.partial_fourier import PhaseConstraint as PhaseConstraint
     from invdiff.operators.phase_retrieval import PhaseRetrieval as PhaseRetrieval
     from invdiff.operators.quantisation import Quantisation as Quantisation
     from invdiff.operators.resample import Resample as Resample
@@ -89,7 +100,13 @@ __all__ = [
     "Quantisation",
     "JPEG",
     "BeerLambert",
+    "as_operator",
     "MRI",
+    "MRI3D",
+    "DynamicMRI",
+    "DiagonalisedMRI",
+    "NonCartesianMRI",
+    "PhaseConstraint",
     "ConeCT",
     "FanCT",
     "Identity",
@@ -119,6 +136,7 @@ _HOME = {
     "Quantisation": "quantisation",
     "JPEG": "jpeg",
     "BeerLambert": "emission",
+    "as_operator": "foreign",
     "ConeCT": "ct",
     "FanCT": "ct",
     "ParallelCT": "ct",
@@ -126,6 +144,11 @@ _HOME = {
     "Matrix": "matrix",
     "Identity": "matrix",
     "MRI": "mri",
+    "MRI3D": "mri3d",
+    "DynamicMRI": "mri3d",
+    "DiagonalisedMRI": "mri_diagonal",
+    "NonCartesianMRI": "nufft",
+    "PhaseConstraint": "partial_fourier",
     "PhaseRetrieval": "phase_retrieval",
 }
 

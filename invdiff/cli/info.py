@@ -29,7 +29,10 @@ def info(json: Json = None) -> None:
         "devices": _devices(),
         **groups,
         "solvers": solver_names(),
-        "priors": {name: card["sha256"] for name, card in shipped_priors().items()},
+        "priors": {
+            **_described("invdiff.priors"),
+            **{name: card["sha256"] for name, card in shipped_priors().items()},
+        },
     }
     for title, part in content.items():
         typer.echo(title)

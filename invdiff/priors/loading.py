@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from invdiff.errors import FileError, FormatError
 from invdiff.priors.adapters import NetworkPrior
-from invdiff.priors.base import Prior, Units
+from invdiff.priors.base import Prior, Units, as_prior
 
 __all__ = ["load_prior", "shipped_priors"]
 
@@ -24,10 +25,13 @@ def shipped_priors() -> dict[str, dict[str, Any]]:
 
 
 def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
-    """Load a prior by the name of a shipped one (``"mri"``) or from a ``.safetensors`` file that training wrote.
+    """Load a prior by name, shipped (``"mri"``) or a plug-in's, or from a ``.safetensors`` file that training wrote.
+
+    A plug-in registers a function ``() -> Prior`` in the entry-point group ``invdiff.priors``.
 
     Raises:
-        FileError: there is no such file or shipped prior. FormatError: the file is not safetensors or has no card.
+        FileError: there is no such file or prior. FormatError: the file is not safetensors or has no card.
+        DTypeError: what the plug-in makes is no prior.
     """
     from safetensors.torch import load_file
 
@@ -38,9 +42,12 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
     if not path.is_file():
         path = _FOLDER / f"{name}.safetensors"
     if not path.is_file():
+        plugins = {point.name: point for point in entry_points(group="invdiff.priors")}
+        if str(name) in plugins:
+            return as_prior(plugins[str(name)].load()()).to(device)
         raise FileError(
-            f"no prior {str(name)!r}: give a .safetensors file or one of the shipped:"
-            f" {', '.join(shipped_priors()) or 'none in this installation'}"
+            f"no prior {str(name)!r}: give a .safetensors file or a name, shipped or a plug-in's:"
+            f" {', '.join([*shipped_priors(), *sorted(plugins)]) or 'none in this installation'}"
         )
     card = _card(path)
     shape = {k: v for k, v in card["architecture"].items() if k != "type"}

@@ -1,0 +1,1 @@
+"""What `invdiff new-operator` writes; `$name` and `$class_name` are filled in."""
