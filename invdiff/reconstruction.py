@@ -18,7 +18,6 @@ from invdiff.baselines.tune import Tuned, tune
 from invdiff.baselines.tv import tv
 from invdiff.baselines.wavelet import wavelet
 from invdiff.baselines.zero_filled import zero_filled
-from invdiff.empirical_noise import noise_of_draws
 from invdiff.engine.run import Watch
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
@@ -26,10 +25,12 @@ from invdiff.noise import Gaussian
 from invdiff.posterior import Posterior
 from invdiff.priors.base import Prior, as_prior
 from invdiff.priors.loading import load_prior
+from invdiff.priors.textured import Textured
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.sampling import DEFAULT_MEMORY, sample
 from invdiff.trust.words import held_out_warning
+from invdiff.units import rescale
 from invdiff.validation.holdout import held_out, nrmse, predict, score, split
 
 __all__ = ["BASELINES", "HeldOut", "Reconstruction", "reconstruct"]
@@ -38,6 +39,7 @@ Penalised = Callable[[Measurement, float], Tensor]
 
 BASELINES = {"zero_filled": "zero_filled", "cg": "cg_sense", "tv": "tv_sense", "wavelet": "wavelet_sense"}
 _PENALISED: dict[str, Penalised] = {"cg_sense": cg_sense, "tv_sense": tv, "wavelet_sense": wavelet}
+TEXTURE = 2.0  # chosen among 0, 1 and 2 on one split of one acquisition (benchmarks/results/README.md)
 _TUNING = 0.1  # of the positions choose the strength of a baseline where nobody else judges
 
 
@@ -133,6 +135,7 @@ def reconstruct(
     nfe: int | None = None,
     solver: str | None = None,
     seed: int = 0,
+    texture: float = TEXTURE,
     holdout: float | None = None,
     memory: int = DEFAULT_MEMORY,
     checkpoint: Path | None = None,
@@ -149,10 +152,11 @@ def reconstruct(
         method: a sampler, "auto", or a baseline: one of `BASELINES`. A baseline's strength is the one that predicts
             best a tenth of the positions, left out for this only.
         draws, nfe, solver, seed, memory, checkpoint, resume, progress, watch: as in `invdiff.sample`.
+        texture: fine detail that the prior does not know (`invdiff.priors.textured.Textured`), as a multiple of the
+            noise that a fully sampled image would have; for network priors of relative unit alone.
         holdout: leave out this fraction of the measured positions (split seed 0) and report how well they are
             predicted by the draws and by each classical method at the best of its strengths, chosen on these very data.
             The draws are then those of the posterior given the rest.
-            A noise level that was estimated from the data is first refined by draws (`noise_of_draws`).
         report: told what is being done.
 
     Raises:
@@ -177,13 +181,7 @@ def reconstruct(
         posterior.dataset.attrs |= {"sampler": "none", "strength": classical[name].strength}
     else:
         sampler, model = chosen
-        if "sigma" in used.meta.get("estimated", ()):
-            used = noise_of_draws(
-                used, model, seed=seed, memory=memory, checkpoint=checkpoint, resume=resume, progress=progress,
-                report=report,
-            )  # fmt: skip
-            if held:
-                held.sigma = used.meta["sigma"]
+        model = _textured(model, texture, used)
         posterior = sample(
             used, model, sampler, draws, seed=seed, device=used.y.device, memory=memory,
             checkpoint=checkpoint, resume=resume, keep=True, progress=progress, watch=watch,
@@ -206,11 +204,18 @@ def reconstruct(
         }
     done.figures |= kept
     done.figures |= {"method": method, "draws": int(posterior.draws.sizes["draw"]), "seed": seed}
-    noted = ("sigma", "sigma_first", "acceleration")
-    done.figures |= {key: used.meta[key] for key in noted if key in used.meta}
+    done.figures |= {key: used.meta[key] for key in ("sigma", "acceleration") if key in used.meta}
     posterior.dataset.attrs |= {"method": method, **_versions()}
     done.figures["seconds"] = round(time.monotonic() - began, 2)
     return done
+
+
+def _textured(prior: Prior, texture: float, measurement: Measurement) -> Prior:
+    """The prior with that much texture, if it is a network's in relative units and the noise has one level."""
+    noise = measurement.noise
+    if not (prior.is_network and prior.units and isinstance(noise, Gaussian) and isinstance(noise.sigma, float)):
+        return prior
+    return Textured(prior, texture * noise.sigma * rescale(measurement, prior)[1])
 
 
 def _classical(used: Measurement, held: HeldOut | None, method: str, report: Callable[[str], None]) -> dict[str, Tuned]:

@@ -17,7 +17,6 @@ from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.operators.base import LinearOperator
 from invdiff.posterior import Posterior
-from invdiff.priors.adapters import NetworkPrior
 from invdiff.priors.base import Prior, as_prior
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
@@ -85,9 +84,12 @@ def sample(
     prior = prior.to(target)
     began = time.monotonic()
     scaled, factor = rescale(measurement.to(target), prior)
-    network = isinstance(prior, NetworkPrior)
     rows = getattr(method, "particles", 1)  # what a population method computes for each draw
-    chunk = chunk_size(op.domain_shape, method.uses_vjp, memory // rows, network) if batch == "auto" else int(batch)
+    chunk = (
+        chunk_size(op.domain_shape, method.uses_vjp, memory // rows, prior.is_network)
+        if batch == "auto"
+        else int(batch)
+    )
     if chunk < 1:
         raise InputError(f"batch = {batch}; it expects 'auto' or an integer of at least 1")
     recipe = {

@@ -45,7 +45,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "configs": (),
     "priors": ("schedules", "networks", "weights", "files"),
     "solvers": ("schedules",),
-    "posterior": ("measurement",),
+    "posterior": ("datasets",),
     "units": ("priors", "measurement"),
     "guidance": ("priors", "solvers", "measurement"),
     "samplers": ("guidance", "posterior"),
@@ -61,8 +61,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "report": ("metrics", "baselines"),
     "training": ("sampling", "configs", "validation", "report"),
     # Workflows: a whole job each, file to file; only the command line sees them.
-    "empirical_noise": ("sampling",),
-    "reconstruction": ("validation", "report", "empirical_noise"),
+    "reconstruction": ("validation", "report"),
     "demo": ("validation", "report"),
     "cli": ("training", "reconstruction", "demo"),
     FACE: (),

@@ -56,6 +56,9 @@ def reconstruct(
     sigma: Annotated[
         float | None, typer.Option(help="Noise level per real component of k-space.", show_default="estimated")
     ] = None,
+    texture: Annotated[
+        float, typer.Option(help="Fine detail unknown to a shipped prior, in units of the noise.", min=0)
+    ] = 2.0,
     slice_number: Annotated[
         int | None, typer.Option("--slice", help="Number of the slice, from 0.", show_default="all")
     ] = None,
@@ -83,7 +86,8 @@ def reconstruct(
         from invdiff.reconstruction import reconstruct as run
 
         done = run(
-            measurement, prior, method, draws=draws, nfe=nfe, solver=solver, seed=seed, holdout=holdout,
+            measurement, prior, method, draws=draws, nfe=nfe, solver=solver, seed=seed, texture=texture,
+            holdout=holdout,
             memory=size, checkpoint=folder, resume=resume, report=_say,
         )  # fmt: skip
     except KeyboardInterrupt:

@@ -26,6 +26,8 @@ class NetworkPrior(Prior):
         card: what is known about the weights; the name and hash go into a result's provenance.
     """
 
+    is_network = True
+
     def __init__(
         self,
         network: torch.nn.Module,

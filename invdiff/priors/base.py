@@ -39,6 +39,7 @@ class Prior:
         sigma_min, sigma_max: noise range the denoiser is good for, in the unit of x, per real component.
         scale: standard deviation of x about its mean, per real component.
         units: how a measurement must be scaled for this prior; None where x is in the user's own unit.
+        is_network: whether a denoising takes a deep network's memory.
     """
 
     domain: str = "real"
@@ -47,6 +48,7 @@ class Prior:
     sigma_max: float = 80.0
     scale: float = 1.0
     units: Units | None = None
+    is_network: bool = False
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return ``E[x0 | x0 + sigma n = x]`` for x ``(N, *event)`` and sigma of shape ``(1,)`` or ``(N,)``."""

@@ -6,17 +6,53 @@ argument None for the method's usual choice. The first line of its docstring is 
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
 from invdiff.errors import InputError, UnknownNameError
-from invdiff.guidance import DDS, MMPS, DiffPIR, PiGDM
+from invdiff.guidance import DDNM, DDS, MMPS, TMPD, DiffPIR, PiGDM
 from invdiff.samplers.base import Sampler
+from invdiff.samplers.corrected import Corrected
+from invdiff.samplers.daps import DAPS
+from invdiff.samplers.ddnm_plus import DDNMPlus
+from invdiff.samplers.ddrm import DDRM
 from invdiff.samplers.dps import DPS
+from invdiff.samplers.ensemble_kalman import EnKG
 from invdiff.samplers.guided import Guided
+from invdiff.samplers.pnpdm import PnPDM
+from invdiff.samplers.reddiff import REDDiff
+from invdiff.samplers.smc import SMC
+from invdiff.samplers.stsl import STSL
+from invdiff.samplers.stsl_full import STSLFull
+from invdiff.samplers.svdd import SVDD
+from invdiff.samplers.tree import DTS
 from invdiff.solvers import DDIM, DPMpp2M, Renoise, Solver, named_solver
 
-__all__ = ["dds", "diffpir", "dps", "mmps", "pigdm", "sampler", "sampler_names"]
+__all__ = [
+    "daps",
+    "ddnm",
+    "ddnm_plus",
+    "ddrm",
+    "dds",
+    "diffpir",
+    "dps",
+    "dts",
+    "enkg",
+    "mcgdiff",
+    "mmps",
+    "mmps_weighted",
+    "pigdm",
+    "pnpdm",
+    "reddiff",
+    "sampler",
+    "sampler_names",
+    "smc",
+    "stsl",
+    "stsl_full",
+    "svdd",
+    "tmpd",
+]
 
 GROUP = "invdiff.samplers"
 
@@ -35,7 +71,11 @@ def pigdm(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
 
 def mmps(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
     """Moment matching (Rozet et al., 2024): the denoiser's own covariance; exact for Gaussian priors."""
-    return Guided(MMPS, solver or DPMpp2M(1.0), nfe or 20, name="mmps", exact_for="gaussian", uses_vjp=True)
+    steps = nfe or 20
+    # Who pays for many steps wants exactness: on 32 x 32 Gaussian fields at 100 steps the bias is 0.068 of the
+    # posterior's standard deviation with 5 iterations a step, 0.021 with 10.
+    guidance = partial(MMPS, iterations=5 if steps < 50 else 10)
+    return Guided(guidance, solver or DPMpp2M(1.0), steps, name="mmps", exact_for="gaussian", uses_vjp=True)
 
 
 def dds(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
@@ -44,8 +84,101 @@ def dds(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
 
 
 def diffpir(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
-    """Proximal point of the data and partly fresh noise (Zhu et al., 2023); no network gradient."""
-    return Guided(DiffPIR, solver or Renoise(0.3), nfe or 100, name="diffpir", uses_vjp=False)
+    """Proximal point of the data and fresh noise (Zhu et al., 2023; zeta 1 of the paper's 0.1 to 1): no gradient."""
+    return Guided(DiffPIR, solver or Renoise(1.0), nfe or 100, name="diffpir", uses_vjp=False)
+
+
+def tmpd(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Row sums of the denoiser's covariance (Boys et al., 2023): two network gradients a step, any linear A."""
+    return Guided(TMPD, solver or DDIM(1.0), nfe or 100, name="tmpd", uses_vjp=True)
+
+
+def ddnm(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Null-space projection (Wang et al., 2023): meets the data exactly, noise and all; no network gradient."""
+    return Guided(DDNM, solver or DDIM(0.85), nfe or 100, name="ddnm", uses_vjp=False)
+
+
+def ddnm_plus(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Null-space projection as far as the noise allows (Wang et al., 2023); no network gradient."""
+    _no_solver("ddnm-plus", solver)
+    return DDNMPlus(nfe=nfe or 100)
+
+
+def ddrm(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Each singular direction on its own (Kawar et al., 2022); needs the spectrum of A, no network gradient."""
+    _no_solver("ddrm", solver)
+    return DDRM(nfe=nfe or 20)
+
+
+def stsl(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Second-order Tweedie by a surrogate loss (Rout et al., 2024), as published; overconfident between modes."""
+    _no_solver("stsl", solver)
+    return STSL(nfe=nfe or 600)
+
+
+def stsl_full(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Moment matching with the slope of the covariance; exact for Gaussian priors, nearest of its kind for others."""
+    return STSLFull(solver, nfe=nfe or 150)
+
+
+def smc(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Twisted sequential Monte Carlo (Wu et al., 2023; moment-matched twist): exact in the limit, with log-evidence."""
+    if solver is not None:
+        raise InputError("smc has a step of its own and takes no solver")
+    return SMC(nfe or 100)
+
+
+def mcgdiff(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Monte Carlo guided diffusion (Cardoso et al., 2023): particles, linear operators, no network gradient."""
+    if solver is not None:
+        raise InputError("mcgdiff has a step of its own and takes no solver")
+    return SMC(nfe or 400, twist="mcgdiff")
+
+
+def mmps_weighted(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Moment matching whose draws carry the importance weight of their path: exact for any prior where few data."""
+    if solver is not None:
+        raise InputError("mmps-weighted has a step of its own and takes no solver")
+    return Corrected(MMPS, nfe or 100, name="mmps-weighted")
+
+
+def pnpdm(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Split Gibbs (Wu et al., 2024): exact likelihood step and denoising posterior in turn; any differentiable A."""
+    return PnPDM(nfe or 1000, solver=solver)
+
+
+def daps(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Decoupled annealing (Zhang et al., 2024): every noise level starts from a fresh image; any differentiable A."""
+    return DAPS(nfe or 1000, solver=solver)
+
+
+def reddiff(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Denoiser as a penalty (Mardani et al., 2023): one fitted image, whose spread means nothing."""
+    _no_solver("reddiff", solver)
+    return REDDiff(nfe or 1000)
+
+
+def svdd(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Best of several children at each step (Li et al., 2024): for black-box operators without a derivative."""
+    _no_solver("svdd", solver)
+    return SVDD(nfe or 400)
+
+
+def dts(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Tree search over denoising paths (Jain et al., 2025): for black-box operators without a derivative."""
+    _no_solver("dts", solver)
+    return DTS(nfe or 200)
+
+
+def enkg(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """Ensemble Kalman guidance (Zheng et al., 2024): for black-box operators without a derivative."""
+    _no_solver("enkg", solver)
+    return EnKG(nfe or 400)
+
+
+def _no_solver(name: str, solver: Solver | None) -> None:
+    if solver is not None:
+        raise InputError(f"{name} has a step of its own and takes no solver")
 
 
 def sampler_names() -> dict[str, Any]:
