@@ -166,7 +166,7 @@ def reconstruct(
     chosen: tuple[Sampler, Prior] | None = None
     if method not in BASELINES:  # mistakes first: what follows takes minutes
         chosen = (
-            named_sampler(method, nfe, solver),
+            named_sampler(method, nfe, solver, measurement),
             as_prior(load_prior(prior) if isinstance(prior, (str, Path)) else prior),
         )
         chosen[1].check(tuple(measurement.operator.domain_shape), measurement.operator.domain)

@@ -52,8 +52,8 @@ def sample(
     Args:
         measurement: data, operator and noise.
         prior: a `Prior`, a callable ``(x, sigma) -> E[x0 | x]``, or the name of shipped weights.
-        sampler: a name (`invdiff info` lists them) or a sampler object; "auto" is MMPS, exact
-            where the prior is Gaussian.
+        sampler: a name (`invdiff info` lists them) or a sampler object; "auto" is
+            `invdiff.samplers.named.automatic`.
         draws: how many, for each independent problem.
         seed: the one seed; the same seed gives the same bits on the same device, and draw k does not depend on how
             many others are made beside it.
@@ -77,7 +77,7 @@ def sample(
         from invdiff.priors.loading import load_prior
 
         prior = load_prior(prior)
-    prior, method = as_prior(prior), named_sampler(sampler, nfe, solver)
+    prior, method = as_prior(prior), named_sampler(sampler, nfe, solver, measurement)
     op = measurement.operator
     prior.check(tuple(op.domain_shape), op.domain)
     target = pick_device(device, measurement)

@@ -4,7 +4,9 @@
 ``invdiff demo``          simulate an acquisition, reconstruct it, judge it
 ``invdiff reconstruct``   posterior draws from a file of k-space
 ``invdiff train``         fit a prior to procedural images
+``invdiff validate``      samplers against exact posteriors
 ``invdiff check``         conformance of an operator or a sampler
+``invdiff new-operator``  a package with an operator of one's own
 ``invdiff priors``        the priors that come with the package
 ``invdiff info``          versions, devices, samplers, operators, formats
 ====================  ==========================================================
@@ -22,9 +24,11 @@ from invdiff.cli.check import check
 from invdiff.cli.demo import demo
 from invdiff.cli.guard import guarded
 from invdiff.cli.info import info
+from invdiff.cli.new_operator import new_operator
 from invdiff.cli.priors import priors
 from invdiff.cli.reconstruct import reconstruct
 from invdiff.cli.train import train
+from invdiff.cli.validate import validate
 
 __all__ = ["app", "main"]
 
@@ -34,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, reconstruct, train, check, priors, info):
+for command in (demo, reconstruct, train, validate, check, new_operator, priors, info):
     app.command()(guarded(command))
 
 

@@ -12,6 +12,9 @@ from typing import Any
 
 from invdiff.errors import InputError, UnknownNameError
 from invdiff.guidance import DDNM, DDS, MMPS, TMPD, DiffPIR, PiGDM
+from invdiff.measurement import Measurement
+from invdiff.noise import Gaussian
+from invdiff.operators.base import LinearOperator
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.corrected import Corrected
 from invdiff.samplers.daps import DAPS
@@ -22,7 +25,7 @@ from invdiff.samplers.ensemble_kalman import EnKG
 from invdiff.samplers.guided import Guided
 from invdiff.samplers.pnpdm import PnPDM
 from invdiff.samplers.reddiff import REDDiff
-from invdiff.samplers.smc import SMC
+from invdiff.samplers.smc import FEW_DATA, SMC
 from invdiff.samplers.stsl import STSL
 from invdiff.samplers.stsl_full import STSLFull
 from invdiff.samplers.svdd import SVDD
@@ -30,6 +33,7 @@ from invdiff.samplers.tree import DTS
 from invdiff.solvers import DDIM, DPMpp2M, Renoise, Solver, named_solver
 
 __all__ = [
+    "automatic",
     "daps",
     "ddnm",
     "ddnm_plus",
@@ -186,8 +190,26 @@ def sampler_names() -> dict[str, Any]:
     return {point.name: point for point in sorted(entry_points(group=GROUP), key=lambda p: p.name)}
 
 
-def sampler(name: str | Sampler, nfe: int | None = None, solver: str | Solver | None = None) -> Sampler:
-    """Build the sampler of that name; an object is returned as it is.
+def automatic(measurement: Measurement, solver: str | Solver | None = None) -> str:
+    """The name "auto" stands for, as docs/which_sampler.md derives it from measurements.
+
+    Few data: sequential Monte Carlo, which finds all modes (it has a step of its own, so not where a solver is asked
+    for). More data and a linear operator: moment matching. A nonlinear operator, or noise that is not Gaussian: DAPS.
+    """
+    if not isinstance(measurement.noise, Gaussian):
+        return "daps"
+    if measurement.count <= FEW_DATA and solver is None:
+        return "smc"
+    return "mmps" if isinstance(measurement.operator, LinearOperator) else "daps"
+
+
+def sampler(
+    name: str | Sampler,
+    nfe: int | None = None,
+    solver: str | Solver | None = None,
+    measurement: Measurement | None = None,
+) -> Sampler:
+    """Build the sampler of that name; an object is returned as it is. "auto" is `automatic` for the measurement.
 
     Raises:
         UnknownNameError: no such sampler or solver. InputError: nfe below 1, or options beside a ready object.
@@ -198,7 +220,7 @@ def sampler(name: str | Sampler, nfe: int | None = None, solver: str | Solver | 
         return name
     known = sampler_names()
     if name == "auto":
-        name = "mmps"  # exact where the denoiser is, and measured best with the shipped prior
+        name = "mmps" if measurement is None else automatic(measurement, solver)
     if name not in known:
         raise UnknownNameError(f"no sampler {name!r}; known: {', '.join(known)}")
     if nfe is not None and nfe < 1:
