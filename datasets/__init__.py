@@ -4,6 +4,11 @@
 ``fastmri``           fastMRI HDF5 k-space, single- and multi-coil
 ``npy``               plain k-space arrays (coils, ky, kx)
 ``measurement_file``  the project's own measurement file
+``dicom``             DICOM series in; ``dicom_write`` and ``dicom_map``: derived series and parametric maps out
+``nifti``             NIfTI in and out
+``netcdf``            gridded fields from NetCDF, Zarr and GRIB by CF; ``ensemble``: draws out as such
+``stations``          tables of observations; ``igra`` (soundings) and ``metar`` (airports) give the same
+``weather``           fields and observations as measurements; ``coarse``: a coarse field alone
 ``phantoms``          ground truths for demos and training
 ====================  ====================================================
 

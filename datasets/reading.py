@@ -3,8 +3,9 @@
 A format is an entry point of the group ``invdiff.formats``: a module (or object) with
 
 - ``recognise(path) -> bool``, quick and without exceptions;
-- ``read(path, **options)``, which returns a `Measurement`, or a `RawKspace` of which one is made here. It gets the
-  options that its signature names (all of them where it takes ``**options``).
+- ``read(path, **options)``, which returns a `Measurement`, a `RawKspace` of which one is made here, or (for images,
+  which `read_volume` reads) a `Volume`. It gets the options that its signature names (all of them where it takes
+  ``**options``).
 
 An entry that names the function ``read`` itself stands for the module that it is in.
 """
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from invdiff.datasets.kspace import RawKspace, to_measurement
+from invdiff.datasets.volume import Volume
 from invdiff.errors import FileError, FormatError, InputError, UnknownNameError
 from invdiff.files import existing, head
 from invdiff.hdf5 import MAGIC, open_hdf5
 from invdiff.measurement import Measurement
 
-__all__ = ["formats", "read"]
+__all__ = ["formats", "read", "read_volume"]
 
 _GROUP = "invdiff.formats"
 
@@ -58,6 +60,11 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Measure
         if not unknown:
             return to_measurement(found, **rest)
         rest = unknown
+    elif isinstance(found, Volume):
+        raise FormatError(
+            f"{path} (format {entry.name}) holds images, not measured data; read it with"
+            " invdiff.datasets.reading.read_volume, and simulate a measurement of it"
+        )
     elif not isinstance(found, Measurement):
         raise FormatError(
             f"{path}: format {entry.name} ({entry.value}) returned {type(found).__name__}; expected a Measurement"
@@ -72,21 +79,46 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Measure
     return found
 
 
+def read_volume(path: str | Path, format: str | None = None, **options: Any) -> Volume:
+    """Read images, such as a ground truth: DICOM (also a folder), NIfTI, and what else is installed.
+
+    Args are those of `read`; `options` go to the format (``series``, ``strict``, ``select`` of DICOM).
+
+    Raises what `read` does.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        existing(path)
+    entry = _recognised(path) if format is None else _named(format)
+    reader = _load(entry)
+    own, rest = _split(options, reader.read)
+    if rest:
+        known = [*inspect.signature(reader.read).parameters][1:]
+        raise InputError(
+            f"{path} (format {entry.name}) was to be read with {', '.join(rest)}; its options are"
+            f" {', '.join(known) or 'none'}"
+        )
+    found = reader.read(path, **own)
+    if not isinstance(found, Volume):
+        raise FormatError(f"{path} (format {entry.name}) holds measured data, not images; read it with invdiff.read")
+    return found
+
+
 def _recognised(path: Path) -> EntryPoint:
-    first = head(path)
+    first = b"" if path.is_dir() else head(path)
     found = [entry for entry, reader in _loaded() if reader.recognise(path)]
     if len(found) == 1:
         return found[0]
     if found:
         names = ", ".join(f"{e.name} ({e.value})" for e in found)
         raise FormatError(f"{path} is claimed by several formats, {names}; name one with format=...")
-    what = f"it begins with {first!r}"
+    what = "it is a folder" if path.is_dir() else f"it begins with {first!r}"
     if first.startswith(MAGIC):
         with open_hdf5(path) as file:  # raises where it is cut short
             what = f"it is HDF5 with {', '.join(sorted(file)) or 'nothing'} at its root"
     raise FormatError(
         f"{path} is of no known format: {what}; supported are {', '.join(formats())} (HDF5 with kspace, .npy k-space,"
-        " measurement files, and what is installed as invdiff.formats)"
+        " measurement files, DICOM, NIfTI, and what is installed as invdiff.formats)"
     )
 
 

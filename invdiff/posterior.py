@@ -16,6 +16,8 @@ from invdiff.files import existing, replacing
 if TYPE_CHECKING:
     import xarray as xr
 
+    from invdiff.datasets.volume import Volume
+
 __all__ = ["Posterior"]
 
 _SPATIAL = {1: ("y",), 2: ("y", "x"), 3: ("z", "y", "x")}
@@ -143,16 +145,54 @@ class Posterior:
         return xr.concat([xr.DataArray(p) for p in parts], dim="draw")
 
     # ---- files ------------------------------------------------------------------------------------------------
-    def save(self, path: str | Path, format: str | None = None) -> Path:
-        """Write to NetCDF (``.nc``): draws, mean, std, attributes and diagnostics; complex as a ``complex`` axis.
+    def save(
+        self,
+        path: str | Path,
+        format: str | None = None,
+        *,
+        like: Volume | None = None,
+        draws: bool = False,
+        anonymise: bool = False,
+    ) -> Path:
+        """Write to a file, or to several; the name decides on the format.
+
+        - ``.nc`` ("netcdf"): draws, mean, std, attributes and diagnostics; complex as a ``complex`` axis.
+        - ``NAME.nii``, ``NAME.nii.gz`` ("nifti"): ``NAME_mean`` and ``NAME_std``.
+        - a folder, new or empty ("dicom"): a derived DICOM series ``mean`` and one ``std``, 16 bits; of complex x the
+          magnitude of the mean. "parametric-map": the same as float32, one file each.
+
+        Args:
+            path: the name.
+            format: instead of what the name says.
+            like: of images, where they stand and what they derive from; None for what the attributes say
+                (`Volume.attributes`), else an axial stack by the coordinates in mm.
+            draws: of images, each draw as well, ``draw_000`` and so on.
+            anonymise: of DICOM, leave out what the source says of patient and study.
+
+        A single draw has no std, and none is written to image files.
 
         Raises:
             UnknownNameError: a suffix or format that is not supported. FileError: the file cannot be written.
+            InputError: x is no image, or nothing says where it stands. MissingExtraError: a library is missing.
         """
+        from invdiff.datasets.outputs import FORMATS, format_of, save_images
+
         path = Path(path)
-        kind = format or {".nc": "netcdf", ".nc4": "netcdf"}.get(path.suffix.lower(), path.suffix)
+        by_suffix = {".nc": "netcdf", ".nc4": "netcdf"}.get(path.suffix.lower())
+        kind = format or by_suffix or format_of(path) or path.suffix
+        if kind in FORMATS:
+            maps = {"mean": self.mean()} | ({"std": self.std()} if self.dataset.sizes["draw"] > 1 else {})
+            if draws:
+                maps |= {f"draw_{i:03d}": self.draws.isel(draw=i) for i in range(self.dataset.sizes["draw"])}
+            named = [f"{k} {self.dataset.attrs[k]}" for k in ("sampler", "seed") if k in self.dataset.attrs]
+            details = ", ".join([f"{self.dataset.sizes['draw']} draws", *named])
+            save_images(path, kind, maps, self.dataset.attrs, like=like, details=details, anonymise=anonymise)
+            return path
         if kind != "netcdf":
-            raise UnknownNameError(f"cannot write {path}: format {kind!r} is not known; use a name that ends in .nc")
+            raise UnknownNameError(
+                f"cannot write {path}: format {kind!r} is not known; use a name that ends in .nc, .nii or .nii.gz, a"
+                f" folder for DICOM, or format= one of netcdf, {', '.join(FORMATS)}"
+            )
         content = self.dataset.assign(mean=self.mean(), std=self.std())
         content = _split_complex(content)
         content.attrs["invdiff_format"], content.attrs["invdiff_version"] = "posterior", 1

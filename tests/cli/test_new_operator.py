@@ -127,5 +127,5 @@ def test_a_prior_of_a_plug_in_is_listed_and_loaded(tmp_path: Path, call, monkeyp
 
     x = load_prior("flat").denoise(*[importlib.import_module("torch").ones(1, 2)] * 2)
     assert x.tolist() == [[0.5, 0.5]]
-    with pytest.raises(FileError, match="one of: .*flat"):
+    with pytest.raises(FileError, match="plug-in's: .*flat"):
         load_prior("flatt")

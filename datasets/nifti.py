@@ -1,0 +1,162 @@
+"""NIfTI in and out, with its affine: the file's world is RAS (x grows to the right), that of `Volume` LPS, both mm."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invdiff.datasets.volume import Volume
+from invdiff.errors import FileError, FormatError, InputError, InvdiffError, missing_extra
+from invdiff.files import existing, head, replacing, sha256
+
+__all__ = ["read", "recognise", "write", "write_all"]
+
+_MAGIC = ((344, b"n+1\0"), (4, b"n+2\0"))
+_PACKED = 1100  # deflate makes nothing smaller than by 1032 times: a damaged shape must not ask for all memory
+_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS to LPS, and back
+
+
+def recognise(path: str | Path) -> bool:
+    """Whether this is a NIfTI-1 or NIfTI-2 file, also compressed (``.nii.gz``)."""
+    path = Path(path)
+    if not path.is_file():
+        return False
+    try:
+        first = head(path, 348)
+        if first.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as file:
+                first = file.read(348)
+    except (FileError, OSError, EOFError, zlib.error):
+        return False
+    return any(first[at : at + 4] == magic for at, magic in _MAGIC)
+
+
+def read(path: str | Path, volume: int | None = None) -> Volume:
+    """Read a volume, with the file's scaling applied.
+
+    Args:
+        path: a single file, ``.nii`` or ``.nii.gz``.
+        volume: which one of a file that holds several (along its fourth axis).
+
+    Returns:
+        Slices, rows and columns are the file's third, second and first axis.
+
+    Raises:
+        FileError: the file cannot be opened. FormatError: it is not NIfTI, is damaged, holds several volumes and none
+        is named, colours, or NaN. InputError: there is no such volume. MissingExtraError: nibabel is not installed.
+    """
+    nibabel = _nibabel()
+    path = existing(path)
+    if not recognise(path):
+        raise FormatError(f"{path} is not a single-file NIfTI: it begins with {head(path)!r}")
+    try:
+        packed = head(path, 2) == b"\x1f\x8b"
+        start = _begin(path, packed, 540)
+        kind = nibabel.Nifti2Image if start[4:8] == b"n+2\0" else nibabel.Nifti1Image
+        header = kind.header_class(start[: kind.header_class.sizeof_hdr])
+        shape = header.get_data_shape()
+        size = int(np.prod([int(n) for n in shape], dtype=object)) * header.get_data_dtype().itemsize
+        held = path.stat().st_size
+        if size > held * (_PACKED if packed else 1) or min(shape, default=0) < 1:
+            raise FormatError(
+                f"{path} claims shape {shape}, {size} bytes, in a file of {held} bytes; it is damaged or cut short"
+            )
+        image = kind.from_bytes(_begin(path, packed, size + int(header.get_data_offset())))
+        values = _chosen(np.asanyarray(image.dataobj), volume, path)
+        scale = _MM.get(header.get_xyzt_units()[0], 1.0)
+        affine = (_FLIP @ np.diag([scale, scale, scale, 1.0]) @ image.affine)[:, [2, 1, 0, 3]]
+        if not np.isfinite(values).all():
+            raise FormatError(f"{path} holds NaN or infinity in {int((~np.isfinite(values)).sum())} voxels")
+        meta = {"file": str(path), "format": "nifti", "sha256": sha256(path)}
+        return Volume(values.transpose(2, 1, 0), affine, meta=meta)
+    except FormatError:
+        raise
+    except InputError as error:
+        if volume is not None and "volume is" in str(error):
+            raise
+        raise FormatError(f"{path}: {error}") from error
+    except InvdiffError:
+        raise
+    except MemoryError as error:
+        raise FileError(f"{path} does not fit into memory") from error
+    except Exception as error:  # damaged headers make nibabel fail in any way
+        raise FormatError(
+            f"{path} is NIfTI that cannot be read: {error}; it is damaged or cut short, copy it again"
+        ) from error
+
+
+def write(path: str | Path, volume: Volume, description: str = "") -> Path:
+    """Write a volume as NIfTI-1, float32 or complex64, compressed where the name ends in ``.gz``.
+
+    `description` goes into the header, which holds 79 bytes of it.
+
+    Raises:
+        FileError: the file cannot be written. MissingExtraError: nibabel is not installed.
+    """
+    return write_all({Path(path): volume}, description)[0]
+
+
+def write_all(volumes: Mapping[Path, Volume], description: str = "") -> list[Path]:
+    """Write several files as `write` does: all of them appear, or none."""
+    with ExitStack() as stack:
+        parts = [stack.enter_context(replacing(path)) for path in volumes]
+        for part, (path, volume) in zip(parts, volumes.items(), strict=True):
+            content = _encoded(volume, description)
+            part.write_bytes(gzip.compress(content, 6, mtime=0) if path.suffix.lower() == ".gz" else content)
+    return list(volumes)
+
+
+def _encoded(volume: Volume, description: str) -> bytes:
+    affine = _FLIP @ volume.affine[:, [2, 1, 0, 3]]
+    image = _nibabel().Nifti1Image(np.ascontiguousarray(volume.values.transpose(2, 1, 0)), affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description.encode("ascii", "replace")[:79]
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner" if _boxes(affine) else "unknown")
+    content: bytes = image.to_bytes()
+    return content
+
+
+def _boxes(affine: np.ndarray) -> bool:
+    """Whether the axes are at right angles, which is all that a qform can say."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5)
+
+
+def _begin(path: Path, packed: bool, count: int) -> bytes:
+    with gzip.open(path) if packed else path.open("rb") as file:
+        found: bytes = file.read(count)
+    return found
+
+
+def _chosen(values: np.ndarray, volume: int | None, path: Path) -> np.ndarray:
+    """Three-dimensional values of a float or complex type."""
+    if values.dtype.fields:
+        raise FormatError(f"{path} holds colours ({values.dtype}); expected numbers")
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    values = values.reshape(values.shape + (1,) * max(0, 3 - values.ndim))
+    if values.ndim > 4:
+        raise FormatError(f"{path} has shape {values.shape}; expected up to four axes")
+    count = int(np.prod(values.shape[3:]))
+    if volume is None and count > 1:
+        raise FormatError(f"{path} holds {count} volumes; name one with volume=0 to {count - 1}")
+    if volume is not None and not 0 <= volume < count:
+        raise InputError(f"{path} holds {count} volume(s); volume is {volume}, expected 0 to {count - 1}")
+    values = values[..., volume or 0] if values.ndim == 4 else values
+    return values.astype(np.complex64 if np.iscomplexobj(values) else np.float32)
+
+
+def _nibabel() -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise missing_extra("nibabel", "imaging", "NIfTI") from error
+    return nibabel
