@@ -54,7 +54,7 @@ def test_data_outside_the_mask_are_refused() -> None:
 
 def test_wrong_kinds_of_operator_and_noise_are_named() -> None:
     with pytest.raises(DTypeError, match="operator of type function"):
-        Measurement(torch.zeros(3), lambda x: x, Gaussian(1.0))  # type: ignore[arg-type]
+        Measurement(torch.zeros(3), lambda x: x, Gaussian(1.0))
     with pytest.raises(DTypeError, match="Gaussian"):
         Measurement(torch.zeros(3), Identity((3,)), 0.1)  # type: ignore[arg-type]
 
