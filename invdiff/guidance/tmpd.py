@@ -44,7 +44,7 @@ class TMPD(Guidance):
         x0, vjp = self.denoise_with_vjp(x, sigma)
         support = self.op.support
         x0 = x0 if support is None else x0 * support
-        probe = self.op.adjoint(self.ones.expand(x.shape[0], *self.ones.shape[1:]).to(x0.dtype))
+        probe = self.op.adjoint(self.ones.expand(x.shape[0], *self.ones.shape[1:]))
         sums = sigma**2 * self.op.forward(vjp(probe))
         pull = self.op.adjoint(_divide(self.measurement.residual(x0), sums, self.variance))
         out = x0 + sigma**2 * vjp(pull)
