@@ -31,6 +31,8 @@ from invdiff.baselines.tune import tune
 from invdiff.baselines.tv import tv
 from invdiff.baselines.wavelet import wavelet
 from invdiff.baselines.zero_filled import zero_filled
+from invdiff.reconstruction import TEXTURE
+from invdiff.units import with_texture
 from invdiff.validation.holdout import held_out, nrmse, predict, score, split
 
 Method = Callable[[invdiff.Measurement, float], Tensor]
@@ -87,8 +89,9 @@ def study(measurement: invdiff.Measurement, args: argparse.Namespace, seed: int)
         add(name, each, nrmse=best.score, strength=best.strength, interior=best.interior)
     for name in args.sampler:
         began = time.perf_counter()
+        prior = with_texture(invdiff.load_prior(args.prior), train, args.texture)
         posterior = invdiff.sample(
-            train, args.prior, name, args.draws, nfe=args.nfe, seed=0, device=args.device, progress=False
+            train, prior, name, args.draws, nfe=args.nfe, seed=0, device=args.device, progress=False
         )
         seconds = time.perf_counter() - began
         draws = torch.as_tensor(posterior.draws.values).reshape(args.draws, *op.domain_shape)
@@ -104,9 +107,11 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="multi-coil k-space of one slice, in a format that invdiff reads")
     parser.add_argument("--holdout", type=float, default=0.1, help="fraction of the positions left out")
     parser.add_argument("--splits", type=int, default=1, help="number of splits")
+    parser.add_argument("--first", type=int, default=0, help="number of the first split")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave sigpy out")
     parser.add_argument("--sampler", action="append", default=[], help="posterior sampler to judge; may be repeated")
     parser.add_argument("--prior", default="mri", help="prior of the samplers")
+    parser.add_argument("--texture", type=float, default=TEXTURE, help="as of invdiff reconstruct")
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--nfe", type=int, default=None)
     parser.add_argument("--device", default="auto", help="where the samplers run")
@@ -114,7 +119,7 @@ def main() -> None:
     args = parser.parse_args()
 
     measurement = invdiff.read(args.file)
-    rows = [row for seed in range(args.splits) for row in study(measurement, args, seed)]
+    rows = [row for seed in range(args.first, args.first + args.splits) for row in study(measurement, args, seed)]
     if args.json:
         table = {
             "file": args.file.name,

@@ -25,12 +25,11 @@ from invdiff.noise import Gaussian
 from invdiff.posterior import Posterior
 from invdiff.priors.base import Prior, as_prior
 from invdiff.priors.loading import load_prior
-from invdiff.priors.textured import Textured
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.sampling import DEFAULT_MEMORY, sample
 from invdiff.trust.words import held_out_warning
-from invdiff.units import rescale
+from invdiff.units import with_texture
 from invdiff.validation.holdout import held_out, nrmse, predict, score, split
 
 __all__ = ["BASELINES", "HeldOut", "Reconstruction", "reconstruct"]
@@ -181,7 +180,7 @@ def reconstruct(
         posterior.dataset.attrs |= {"sampler": "none", "strength": classical[name].strength}
     else:
         sampler, model = chosen
-        model = _textured(model, texture, used)
+        model = with_texture(model, used, texture)
         posterior = sample(
             used, model, sampler, draws, seed=seed, device=used.y.device, memory=memory,
             checkpoint=checkpoint, resume=resume, keep=True, progress=progress, watch=watch,
@@ -208,14 +207,6 @@ def reconstruct(
     posterior.dataset.attrs |= {"method": method, **_versions()}
     done.figures["seconds"] = round(time.monotonic() - began, 2)
     return done
-
-
-def _textured(prior: Prior, texture: float, measurement: Measurement) -> Prior:
-    """The prior with that much texture, if it is a network's in relative units and the noise has one level."""
-    noise = measurement.noise
-    if not (prior.is_network and prior.units and isinstance(noise, Gaussian) and isinstance(noise.sigma, float)):
-        return prior
-    return Textured(prior, texture * noise.sigma * rescale(measurement, prior)[1])
 
 
 def _classical(used: Measurement, held: HeldOut | None, method: str, report: Callable[[str], None]) -> dict[str, Tuned]:

@@ -1,4 +1,4 @@
-"""Bring a measurement into the prior's unit: one number multiplies y and sigma, so the posterior is the same."""
+"""A measurement in the prior's unit (one number multiplies y and sigma), and what the prior takes from its noise."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
+from invdiff.priors.textured import Textured
 
-__all__ = ["rescale"]
+__all__ = ["rescale", "with_texture"]
 
 
 def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]:
@@ -48,3 +49,15 @@ def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]
         measurement.batched,
     )
     return scaled, factor
+
+
+def with_texture(prior: Prior, measurement: Measurement, multiple: float) -> Prior:
+    """Return the prior with texture of `multiple` times the noise that a fully sampled image would have.
+
+    Only a network's prior in relative units is changed, and only where the noise is Gaussian with one level: others
+    know what they are for.
+    """
+    noise = measurement.noise
+    if not (prior.is_network and prior.units and isinstance(noise, Gaussian) and isinstance(noise.sigma, float)):
+        return prior
+    return Textured(prior, multiple * noise.sigma * rescale(measurement, prior)[1])
