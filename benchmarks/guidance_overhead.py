@@ -25,7 +25,7 @@ from torch import Tensor
 from invdiff.guidance import DDNM, DiffPIR, Steered, WeightedH
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.inpainting import Inpainting
+from invdiff.operators.imaging.inpainting import Inpainting
 from invdiff.priors.base import Prior
 from invdiff.random import Streams, generator
 from invdiff.samplers.base import Sampler

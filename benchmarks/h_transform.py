@@ -30,8 +30,8 @@ from torch import Tensor
 from invdiff.guidance import MMPS, PiGDM, WeightedH
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.blur import Blur
-from invdiff.operators.psf import gaussian_psf
+from invdiff.operators.imaging.blur import Blur
+from invdiff.operators.imaging.psf import gaussian_psf
 from invdiff.priors.gaussian_field import GaussianFieldPrior, matern
 from invdiff.random import Streams, generator
 from invdiff.samplers.base import Sampler

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invdiff.operators.coils import espirit
 from invdiff.operators.fourier import fft2c, ifft2c
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.coils import espirit
+from invdiff.operators.mri.sense import MRI
 
 Job = tuple[str, str, str, Callable[[], object]]  # operator, library, op, what to time
 

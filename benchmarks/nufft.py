@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invdiff.operators.nufft import NonCartesianMRI
+from invdiff.operators.mri.nufft import NonCartesianMRI
 
 
 def radial(samples: int, size: int) -> Tensor:

@@ -27,7 +27,7 @@ import invdiff
 from invdiff.files import replacing
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.inpainting import Inpainting
+from invdiff.operators.imaging.inpainting import Inpainting
 from invdiff.priors.base import Prior
 from invdiff.priors.gaussian import GaussianPrior
 from invdiff.priors.gaussian_field import GaussianFieldPrior, matern

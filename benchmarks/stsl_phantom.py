@@ -25,10 +25,10 @@ from invdiff.datasets.phantoms import ground_truth
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
-from invdiff.operators.blur import Blur
-from invdiff.operators.inpainting import Inpainting
-from invdiff.operators.psf import gaussian_psf
-from invdiff.operators.resample import Resample
+from invdiff.operators.imaging.blur import Blur
+from invdiff.operators.imaging.inpainting import Inpainting
+from invdiff.operators.imaging.psf import gaussian_psf
+from invdiff.operators.imaging.resample import Resample
 from invdiff.random import generator
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.dps import DPS

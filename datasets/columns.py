@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from invdiff.operators.axes import axis_neighbours
+from invdiff.operators.fields.axes import axis_neighbours
 
 __all__ = ["Column", "column_of"]
 

@@ -17,8 +17,8 @@ from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 
 if TYPE_CHECKING:
-    from invdiff.operators.mri import MRI
-    from invdiff.operators.noise_level import NoiseLevel
+    from invdiff.operators.mri.noise_level import NoiseLevel
+    from invdiff.operators.mri.sense import MRI
 
 __all__ = ["RawKspace", "as_kspace", "chosen_slices", "sampled", "to_measurement", "without_oversampling"]
 
@@ -152,8 +152,8 @@ def to_measurement(
         InputError: an option cannot be used, or the calibration region is too small to estimate maps from.
         ShapeError: coil_maps do not fit the k-space.
     """
-    from invdiff.operators.coils import calibration_region
-    from invdiff.operators.mri import MRI
+    from invdiff.operators.mri.coils import calibration_region
+    from invdiff.operators.mri.sense import MRI
 
     where = str(raw.meta.get("file", "kspace"))
     if sigma is not None and not (np.isfinite(sigma) and sigma > 0):
@@ -182,7 +182,7 @@ def to_measurement(
 
 
 def _estimate_maps(problems: Tensor, n_sets: int, calibration: int | tuple[int, int] | None, where: str) -> Tensor:
-    from invdiff.operators.coils import espirit
+    from invdiff.operators.mri.coils import espirit
 
     if problems.shape[1] == 1:
         if n_sets != 1:
@@ -197,7 +197,7 @@ def _estimate_maps(problems: Tensor, n_sets: int, calibration: int | tuple[int, 
 
 def _estimate_sigma(problems: Tensor, operator: MRI, where: str) -> NoiseLevel:
     """One level for all slices, the median of up to five: the receivers' noise does not change between them."""
-    from invdiff.operators.noise_level import noise_level, residual_noise_level
+    from invdiff.operators.mri.noise_level import noise_level, residual_noise_level
 
     found = []
     for i in np.unique(np.linspace(0, len(problems) - 1, 5).round().astype(int)).tolist():

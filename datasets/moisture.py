@@ -70,14 +70,14 @@ def station_pressure(altimeter: ArrayLike, elevation: ArrayLike) -> NDArray[np.f
 def wind_from_report(speed: ArrayLike, direction: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Components u, v of reported winds, NaN where a report is incomplete; calm needs no direction.
 
-    `invdiff.operators.wind.wind_components` does the turning.
+    `invdiff.operators.fields.wind.wind_components` does the turning.
 
     Raises:
         InputError: a speed is negative, or a direction outside 0 ... 360.
     """
     import torch
 
-    from invdiff.operators.wind import wind_components
+    from invdiff.operators.fields.wind import wind_components
 
     speed, direction = (np.array(v, np.float64, ndmin=1) for v in (speed, direction))
     direction[speed == 0] = 0.0

@@ -21,11 +21,11 @@ from invdiff.datasets.columns import Column, column_of
 from invdiff.errors import InputError, ShapeError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.axes import sphere_neighbours
 from invdiff.operators.base import LinearOperator
 from invdiff.operators.diagonal import Diagonal
-from invdiff.operators.sensors import PointSensors
-from invdiff.operators.sphere import Coarsen
+from invdiff.operators.fields.axes import sphere_neighbours
+from invdiff.operators.fields.sensors import PointSensors
+from invdiff.operators.fields.sphere import Coarsen
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -23,7 +23,7 @@ from invdiff.baselines.tv import tv
 from invdiff.baselines.zero_filled import zero_filled
 from invdiff.measurement import Measurement
 from invdiff.metrics.image import nmse, psnr, ssim
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
 from invdiff.priors.base import Prior
 from invdiff.random import generator
@@ -118,7 +118,7 @@ def simulate(path: Path, seed: int = 0, size: int = 128) -> Tensor:
     from invdiff.datasets.coils import coil_maps
     from invdiff.datasets.phantoms import ground_truth
     from invdiff.noise import Gaussian
-    from invdiff.operators.masks import equispaced_fraction_mask
+    from invdiff.operators.mri.masks import equispaced_fraction_mask
 
     truth = ground_truth(generator(seed, TRUTH), size)
     maps = coil_maps(generator(seed, MAPS), COILS, (size, size))

@@ -33,7 +33,7 @@
 ``as_operator``            what deepinv, sigpy, pylops or scipy call an operator
 =========================  ===========================================================
 
-The names above are loaded on first use; ``invdiff.operators.masks`` and other modules by importing them.
+The names above are loaded on first use; ``invdiff.operators.mri.masks`` and other modules by importing them.
 """
 
 from importlib import import_module
@@ -47,38 +47,38 @@ if __name__ != "invdiff.operators":
 
 if TYPE_CHECKING:
     from invdiff.operators.base import Operator as Operator
-    from invdiff.operators.blur import Blur as Blur
-    from invdiff.operators.blur import SpaceVariantBlur as SpaceVariantBlur
     from invdiff.operators.ct import ConeCT as ConeCT
     from invdiff.operators.ct import FanCT as FanCT
     from invdiff.operators.ct import ParallelCT as ParallelCT
     from invdiff.operators.diagonal import Diagonal as Diagonal
-    from invdiff.operators.emission import BeerLambert as BeerLambert
+    from invdiff.operators.fields.sensors import PointSensors as PointSensors
+    from invdiff.operators.fields.sphere import Coarsen as Coarsen
+    from invdiff.operators.fields.vertical import VerticalInterpolation as VerticalInterpolation
+    from invdiff.operators.fields.wind import WindSpeed as WindSpeed
     from invdiff.operators.foreign import as_operator as as_operator
-    from invdiff.operators.inpainting import Inpainting as Inpainting
-    from invdiff.operators.jpeg import JPEG as JPEG
+    from invdiff.operators.imaging.blur import Blur as Blur
+    from invdiff.operators.imaging.blur import SpaceVariantBlur as SpaceVariantBlur
+    from invdiff.operators.imaging.emission import BeerLambert as BeerLambert
+    from invdiff.operators.imaging.inpainting import Inpainting as Inpainting
+    from invdiff.operators.imaging.jpeg import JPEG as JPEG
+    from invdiff.operators.imaging.phase_retrieval import PhaseRetrieval as PhaseRetrieval
+    from invdiff.operators.imaging.quantisation import Quantisation as Quantisation
+    from invdiff.operators.imaging.resample import Resample as Resample
+    from invdiff.operators.imaging.resample import SliceProfile as SliceProfile
+    from invdiff.operators.imaging.resample import Strided as Strided
+    from invdiff.operators.imaging.saturation import Saturation as Saturation
+    from invdiff.operators.imaging.spectral import BandResponse as BandResponse
+    from invdiff.operators.imaging.spectral import CodedAperture as CodedAperture
     from invdiff.operators.matrix import Identity as Identity
     from invdiff.operators.matrix import Matrix as Matrix
-    from invdiff.operators.mri import MRI as MRI
-    from invdiff.operators.mri3d import MRI3D as MRI3D
-    from invdiff.operators.mri3d import DynamicMRI as DynamicMRI
-    from invdiff.operators.mri_diagonal import DiagonalisedMRI as DiagonalisedMRI
-    from invdiff.operators.nufft import NonCartesianMRI as NonCartesianMRI
-    from invdiff.operators.partial_fourier import PhaseConstraint as PhaseConstraint
-    from invdiff.operators.phase_retrieval import PhaseRetrieval as PhaseRetrieval
-    from invdiff.operators.quantisation import Quantisation as Quantisation
-    from invdiff.operators.resample import Resample as Resample
-    from invdiff.operators.resample import SliceProfile as SliceProfile
-    from invdiff.operators.resample import Strided as Strided
-    from invdiff.operators.saturation import Saturation as Saturation
-    from invdiff.operators.sensors import PointSensors as PointSensors
+    from invdiff.operators.mri.diagonalised import DiagonalisedMRI as DiagonalisedMRI
+    from invdiff.operators.mri.nufft import NonCartesianMRI as NonCartesianMRI
+    from invdiff.operators.mri.partial_fourier import PhaseConstraint as PhaseConstraint
+    from invdiff.operators.mri.sense import MRI as MRI
+    from invdiff.operators.mri.volumes import MRI3D as MRI3D
+    from invdiff.operators.mri.volumes import DynamicMRI as DynamicMRI
     from invdiff.operators.separable import Separable as Separable
-    from invdiff.operators.spectral import BandResponse as BandResponse
-    from invdiff.operators.spectral import CodedAperture as CodedAperture
-    from invdiff.operators.sphere import Coarsen as Coarsen
     from invdiff.operators.transforms import Fourier as Fourier
-    from invdiff.operators.vertical import VerticalInterpolation as VerticalInterpolation
-    from invdiff.operators.wind import WindSpeed as WindSpeed
 
 __all__ = [
     "Diagonal",
@@ -119,23 +119,23 @@ __all__ = [
 _HOME = {
     "Diagonal": "diagonal",
     "Fourier": "transforms",
-    "Inpainting": "inpainting",
-    "Blur": "blur",
-    "SpaceVariantBlur": "blur",
+    "Inpainting": "imaging.inpainting",
+    "Blur": "imaging.blur",
+    "SpaceVariantBlur": "imaging.blur",
     "Separable": "separable",
-    "Resample": "resample",
-    "Strided": "resample",
-    "SliceProfile": "resample",
-    "PointSensors": "sensors",
-    "Coarsen": "sphere",
-    "VerticalInterpolation": "vertical",
-    "WindSpeed": "wind",
-    "BandResponse": "spectral",
-    "CodedAperture": "spectral",
-    "Saturation": "saturation",
-    "Quantisation": "quantisation",
-    "JPEG": "jpeg",
-    "BeerLambert": "emission",
+    "Resample": "imaging.resample",
+    "Strided": "imaging.resample",
+    "SliceProfile": "imaging.resample",
+    "PointSensors": "fields.sensors",
+    "Coarsen": "fields.sphere",
+    "VerticalInterpolation": "fields.vertical",
+    "WindSpeed": "fields.wind",
+    "BandResponse": "imaging.spectral",
+    "CodedAperture": "imaging.spectral",
+    "Saturation": "imaging.saturation",
+    "Quantisation": "imaging.quantisation",
+    "JPEG": "imaging.jpeg",
+    "BeerLambert": "imaging.emission",
     "as_operator": "foreign",
     "ConeCT": "ct",
     "FanCT": "ct",
@@ -143,13 +143,13 @@ _HOME = {
     "Operator": "base",
     "Matrix": "matrix",
     "Identity": "matrix",
-    "MRI": "mri",
-    "MRI3D": "mri3d",
-    "DynamicMRI": "mri3d",
-    "DiagonalisedMRI": "mri_diagonal",
-    "NonCartesianMRI": "nufft",
-    "PhaseConstraint": "partial_fourier",
-    "PhaseRetrieval": "phase_retrieval",
+    "MRI": "mri.sense",
+    "MRI3D": "mri.volumes",
+    "DynamicMRI": "mri.volumes",
+    "DiagonalisedMRI": "mri.diagonalised",
+    "NonCartesianMRI": "mri.nufft",
+    "PhaseConstraint": "mri.partial_fourier",
+    "PhaseRetrieval": "imaging.phase_retrieval",
 }
 
 

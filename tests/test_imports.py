@@ -161,7 +161,7 @@ def test_rule_has_no_cycle() -> None:
 @pytest.mark.parametrize(
     ("file", "statement"),
     [
-        ("operators/mri.py", "from invdiff.noise import Gaussian"),
+        ("operators/mri/sense.py", "from invdiff.noise import Gaussian"),
         ("invdiff/noise.py", "def f():\n    import invdiff.measurement"),
         ("invdiff/priors/learned.py", "from invdiff import sample"),
         ("invdiff/solvers/heun.py", "from invdiff.priors import contract"),

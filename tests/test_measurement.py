@@ -7,7 +7,7 @@ from invdiff.errors import DTypeError, InputError, ShapeError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity, Matrix
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 from invdiff.random import generator
 
 

@@ -129,7 +129,7 @@ def test_lazy_names_of_operators() -> None:
     code = """
 import json, sys
 import invdiff.operators
-before = "invdiff.operators.mri" in sys.modules
+before = "invdiff.operators.mri.sense" in sys.modules
 names = {name: getattr(invdiff.operators, name).__module__ for name in invdiff.operators.__all__}
 print(json.dumps([before, names, sorted(set(invdiff.operators.__all__) - set(dir(invdiff.operators)))]))
 """

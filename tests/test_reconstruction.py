@@ -4,7 +4,7 @@ import torch
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
 from invdiff.random import generator
 from invdiff.reconstruction import HeldOut, Reconstruction

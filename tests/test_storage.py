@@ -20,7 +20,7 @@ from invdiff.noise import Gaussian, Noise
 from invdiff.operators.algebra import stack
 from invdiff.operators.base import LinearOperator, Operator
 from invdiff.operators.matrix import Identity, Matrix
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 
 
 def rng() -> torch.Generator:

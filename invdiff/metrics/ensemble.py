@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import InputError, ShapeError
-from invdiff.operators.sphere import cell_areas
+from invdiff.operators.fields.sphere import cell_areas
 
 __all__ = [
     "anomaly_correlation",

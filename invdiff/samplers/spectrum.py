@@ -16,8 +16,8 @@ from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
-from invdiff.operators.blur import Blur
-from invdiff.operators.mri_diagonal import DiagonalisedMRI
+from invdiff.operators.imaging.blur import Blur
+from invdiff.operators.mri.diagonalised import DiagonalisedMRI
 
 __all__ = ["Spectrum", "spectrum"]
 

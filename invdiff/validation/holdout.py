@@ -147,8 +147,8 @@ def _choose(mask: Tensor, keep: Tensor, fraction: float, rng: torch.Generator) -
 
 def _calibration(op: LinearOperator, mask: Tensor) -> Tensor:
     """Positions in the calibration region of an MRI operator, none for others; the shape of `mask`."""
-    from invdiff.operators.coils import calibration_region
-    from invdiff.operators.mri import MRI
+    from invdiff.operators.mri.coils import calibration_region
+    from invdiff.operators.mri.sense import MRI
 
     keep = torch.zeros_like(mask)
     if isinstance(op, MRI):
@@ -164,6 +164,6 @@ def _calibration(op: LinearOperator, mask: Tensor) -> Tensor:
 
 
 def _restricted(op: LinearOperator, kept: Tensor) -> LinearOperator:
-    from invdiff.operators.mri import MRI
+    from invdiff.operators.mri.sense import MRI
 
     return MRI(op.coil_maps, kept[:, 0]) if isinstance(op, MRI) else Restrict(op, kept[0])

@@ -16,8 +16,8 @@ from torch import Tensor
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
+from invdiff.operators.imaging.phase_retrieval import PhaseRetrieval
 from invdiff.operators.matrix import Matrix
-from invdiff.operators.phase_retrieval import PhaseRetrieval
 from invdiff.priors.mixture import GaussianMixturePrior
 from invdiff.validation.case import Case, Marginals, known_and_random
 from invdiff.validation.importance import WeightedPosterior, weighted

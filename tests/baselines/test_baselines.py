@@ -18,7 +18,7 @@ from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian, Noise
 from invdiff.operators.base import Operator
 from invdiff.operators.matrix import Identity, Matrix
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 
 METHODS = {"cg_sense": cg_sense, "tv": tv, "wavelet": wavelet}
 SIGMA = 0.05

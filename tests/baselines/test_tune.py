@@ -13,7 +13,7 @@ from invdiff.measurement import Measurement
 from invdiff.metrics.image import psnr
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 
 ANY = Measurement(torch.ones(2), Identity((2,)), Gaussian(1.0))
 

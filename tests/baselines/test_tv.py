@@ -6,7 +6,7 @@ from invdiff.baselines.tv import tv, tv_proximal
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Matrix
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 
 
 def differences(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from invdiff.baselines.wavelet import Wavelets, wavelet
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 
 
 def image(*shape: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from invdiff.demo import coverage, simulate
-from invdiff.operators.masks import achieved_acceleration
+from invdiff.operators.mri.masks import achieved_acceleration
 from invdiff.posterior import Posterior
 from invdiff.random import generator
 

@@ -12,7 +12,7 @@ from invdiff.datasets.coils import coil_maps
 from invdiff.datasets.kspace import RawKspace, as_kspace, chosen_slices, sampled, to_measurement, without_oversampling
 from invdiff.errors import FormatError, InputError, ShapeError
 from invdiff.operators.fourier import fft2c, ifft2c
-from invdiff.operators.masks import equispaced_mask, gaussian_mask
+from invdiff.operators.mri.masks import equispaced_mask, gaussian_mask
 
 
 @pytest.fixture(autouse=True)

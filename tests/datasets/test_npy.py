@@ -9,7 +9,7 @@ import torch
 
 from invdiff.datasets import npy
 from invdiff.errors import FileError, FormatError, InputError
-from invdiff.operators.masks import achieved_acceleration
+from invdiff.operators.mri.masks import achieved_acceleration
 
 
 def kspace(*shape: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from invdiff.datasets.weather import Channel, State, coarse_measurement, station
 from invdiff.errors import InputError, ShapeError
 from invdiff.instruments import join
 from invdiff.measurement import Measurement
-from invdiff.operators.sphere import block_axis, cell_areas
+from invdiff.operators.fields.sphere import block_axis, cell_areas
 
 LAT = np.arange(60.0, 49.0, -1.0)  # descending, twelve rows with the next
 LAT = np.append(LAT, 49.0)

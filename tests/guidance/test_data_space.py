@@ -9,9 +9,9 @@ from invdiff.guidance.pseudo_inverse import PseudoInverse
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import Operator
-from invdiff.operators.inpainting import Inpainting
+from invdiff.operators.imaging.inpainting import Inpainting
 from invdiff.operators.matrix import Matrix
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 from invdiff.priors.gaussian import GaussianPrior, normal
 from invdiff.random import generator
 from invdiff.validation.linear_gaussian import real_matrix

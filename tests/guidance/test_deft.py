@@ -10,7 +10,7 @@ from invdiff.guidance.deft import Correction, LinearBank
 from invdiff.guidance.deft_fit import fit_deft
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 from invdiff.priors.gaussian import GaussianPrior, normal
 from invdiff.random import generator
 from invdiff.validation.sampler_problem import problem

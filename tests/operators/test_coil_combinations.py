@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from invdiff.errors import DTypeError, InputError, ShapeError
-from invdiff.operators.coil_mixing import mix_coils
-from invdiff.operators.compression import compression_matrix, kept_energy, readout_compression
-from invdiff.operators.mri import MRI
-from invdiff.operators.whitening import noise_covariance, whitening_matrix
+from invdiff.operators.mri.coil_mixing import mix_coils
+from invdiff.operators.mri.compression import compression_matrix, kept_energy, readout_compression
+from invdiff.operators.mri.sense import MRI
+from invdiff.operators.mri.whitening import noise_covariance, whitening_matrix
 
 COILS = 5
 

@@ -6,8 +6,8 @@ import torch
 import invdiff
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian, Transmission
+from invdiff.operators.imaging.phase_retrieval import PhaseRetrieval
 from invdiff.operators.matrix import Matrix
-from invdiff.operators.phase_retrieval import PhaseRetrieval
 from invdiff.random import generator
 from invdiff.samplers.named import automatic, sampler
 

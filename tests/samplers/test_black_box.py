@@ -13,8 +13,8 @@ from invdiff.guidance.base import Guidance
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import Operator
+from invdiff.operators.imaging.phase_retrieval import PhaseRetrieval
 from invdiff.operators.matrix import Matrix
-from invdiff.operators.phase_retrieval import PhaseRetrieval
 from invdiff.priors.gaussian import GaussianPrior, normal
 from invdiff.random import Streams, generator
 from invdiff.samplers.ensemble_kalman import EnKG

@@ -8,10 +8,10 @@ import torch
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.blur import Blur
-from invdiff.operators.inpainting import Inpainting
+from invdiff.operators.imaging.blur import Blur
+from invdiff.operators.imaging.inpainting import Inpainting
 from invdiff.operators.matrix import Matrix
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 from invdiff.priors.gaussian import GaussianPrior, normal
 from invdiff.random import Streams, generator
 from invdiff.samplers.ddnm_plus import DDNMPlus

@@ -8,7 +8,7 @@ from invdiff.errors import InputError, ShapeError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Matrix
-from invdiff.operators.mri import MRI
+from invdiff.operators.mri.sense import MRI
 from invdiff.validation.holdout import held_out, nrmse, predict, score, split
 
 SIGMA = 0.1
