@@ -7,15 +7,13 @@ training milliseconds, and denoising PSNR by sigma after the same wall time on t
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import best, write
 from torch import Tensor, nn
 
 from invdiff.networks.precondition import Preconditioned
@@ -78,16 +76,12 @@ def fit(name: str, config: TrainConfig, images: Tensor, held_out: Tensor, minute
         optimiser.step()
         step += 1
     x, level = torch.randn(1, 2, 128, 128), torch.ones(1)
-    times = []
     with torch.inference_mode():
-        for _ in range(5):
-            start = time.perf_counter()
-            net(x, level)
-            times.append(time.perf_counter() - start)
+        ((seconds, _),) = best([lambda: net(x, level)], 0.5)
     return {
         "backbone": name,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "forward_ms_128x128": round(1e3 * min(times), 1),
+        "forward_ms_128x128": round(1e3 * seconds, 1),
         "steps": step,
         "ms_per_step": round(60e3 * minutes / step, 1),
         "psnr_db": denoising_psnr(net, PatchStream(held_out, config.data.patch, "complex", 1)),
@@ -107,10 +101,7 @@ def main() -> None:
     rows = [fit(name, config, images, held_out, options.minutes) for name in BACKBONES]
     for row in rows:
         print(row)
-    if options.json:
-        machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-        content = {"machine": machine, "date": date.today().isoformat(), "minutes": options.minutes, "rows": rows}
-        options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write(options.json, {"minutes": options.minutes, "rows": rows})
 
 
 if __name__ == "__main__":

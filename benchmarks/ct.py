@@ -11,18 +11,14 @@ The row "reading the matrix once" sums as many numbers as one of the two holds: 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import math
-import os
-import platform
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import best, write
 
 from invdiff.operators.ct import ConeCT, ParallelCT, fbp
 from invdiff.operators.ct.tomography import Tomography
@@ -30,23 +26,10 @@ from invdiff.operators.ct.tomography import Tomography
 Job = tuple[dict[str, Any], Callable[[], object]]
 
 
-def best(jobs: list[Job], seconds: float, device: str) -> list[dict[str, Any]]:
-    """Rows with the least wall and processor time of each job; they take turns for about `seconds`."""
-
-    def once(run: Callable[[], object]) -> tuple[float, float]:
-        wall, processor = time.perf_counter(), time.process_time()
-        run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - wall, time.process_time() - processor
-
+def timed(jobs: list[Job], seconds: float, device: str) -> list[dict[str, Any]]:
+    """Rows with the least times of each job, and their ratios to ours."""
     with torch.inference_mode():
-        times = [min(once(run), once(run)) for _, run in jobs]
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            for i, (_, run) in enumerate(jobs):
-                now = once(run)
-                times[i] = min(times[i][0], now[0]), min(times[i][1], now[1])
+        times = best([run for _, run in jobs], seconds, device)
     rows = [{**row, "ms": 1e3 * wall, "cpu_ms": 1e3 * cpu} for (row, _), (wall, cpu) in zip(jobs, times, strict=True)]
     for row in rows:
         ours = [r for r in rows if (r["op"], r["batch"]) == (row["op"], row["batch"]) and r["library"] == "invdiff"]
@@ -101,7 +84,7 @@ def planar(size: int, views: int, batches: list[int], device: str, seconds: floa
     if device == "cpu":
         jobs += _astra(size, angles, channels, row) + _deepinv(size, angles, channels, row, batches)
         jobs += _skimage(size, angles, row)
-    return best(jobs, seconds, device)
+    return timed(jobs, seconds, device)
 
 
 def _astra(size: int, angles: torch.Tensor, channels: int, row: dict[str, Any]) -> list[Job]:
@@ -155,7 +138,7 @@ def cone(size: int, views: int, device: str, seconds: float) -> list[dict[str, A
     jobs = jobs_of(op, "invdiff", "cone beam", [1], device)  # type: ignore[arg-type]
     y = torch.rand(1, *op.range_shape, device=device)
     jobs.append(({**jobs[0][0], "op": "fdk"}, lambda: fbp(op, y)))  # type: ignore[arg-type]
-    return best(jobs, seconds, device)
+    return timed(jobs, seconds, device)
 
 
 def main() -> None:
@@ -177,25 +160,7 @@ def main() -> None:
         head = f"{row['operator']:14s} {row['library']:16s} {row['op']:24s} {row['size']:>11s} x {row['views']:<4d}"
         ratio = "" if row["ratio"] is None else f"{row['ratio']:7.2f} x"
         print(f"{head} batch {row['batch']:<3d}{row['ms']:10.2f} ms  processor {row['cpu_ms']:10.2f} ms {ratio}")
-    if args.json:
-        machine = {
-            "processor": torch.cuda.get_device_name() if args.device == "cuda" else _processor(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "torch": torch.__version__,
-            "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        }
-        text = json.dumps({"date": datetime.date.today().isoformat(), "machine": machine, "rows": rows}, indent=1)
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        part = args.json.with_suffix(".part")
-        part.write_text(text + "\n")
-        part.replace(args.json)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.processor()
+    write(args.json, {"rows": rows}, args.device)
 
 
 if __name__ == "__main__":

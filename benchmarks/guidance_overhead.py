@@ -11,15 +11,12 @@ alone, `overhead_ms` the rest. All are the least of many repeats on one thread; 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
+from record import best, write
 from torch import Tensor
 
 from invdiff.guidance import DDNM, DiffPIR, Steered, WeightedH
@@ -64,17 +61,6 @@ def _energy(x: Tensor) -> Tensor:
     return 0.01 * x.square().flatten(1).sum(1)
 
 
-def least(jobs: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Least time of each job in milliseconds; they take turns for about `seconds`."""
-    best, end = dict.fromkeys(jobs, float("inf")), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for name, job in jobs.items():
-            start = time.perf_counter()
-            job()
-            best[name] = min(best[name], 1e3 * (time.perf_counter() - start))
-    return best
-
-
 def measure(side: int, seconds: float) -> list[dict[str, object]]:
     """The rows of one image size."""
     op = Inpainting(torch.rand(side, side, generator=generator(0)) < 0.5, (1, side, side))
@@ -116,7 +102,7 @@ def measure(side: int, seconds: float) -> list[dict[str, object]]:
         "noise": lambda: rng.normal(x),
     }  # fmt: skip
     jobs |= {name: often(job) for name, job in parts.items()}
-    times = {name: value / STEPS for name, value in least(jobs, seconds).items()}
+    times = {n: 1e3 * wall / STEPS for n, (wall, _) in zip(jobs, best(list(jobs.values()), seconds), strict=True)}
     rows: list[dict[str, object]] = []
     for name, (_, gradients, applications) in CASES.items():
         network = times["gradient" if gradients else "evaluation"]
@@ -144,12 +130,7 @@ def main() -> None:
     for row in rows:
         cells = [f"{k[:-3]} {row[k]:.3f}" for k in row if k.endswith("_ms")]
         print(f"{row['method']:16} 1x{row['side']}^2, ms: " + ", ".join(cells))
-    if options.json:
-        about = {
-            "date": datetime.date.today().isoformat(), "machine": platform.processor() or platform.machine(),
-            "torch": torch.__version__, "threads": 1, "rows": rows,
-        }  # fmt: skip
-        options.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write(options.json, {"rows": rows})
 
 
 if __name__ == "__main__":

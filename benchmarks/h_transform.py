@@ -15,16 +15,14 @@ denoiser is the prior. Two questions, the plot beside the JSON file answers both
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import math
-import platform
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 from torch import Tensor
 
 from invdiff.guidance import MMPS, PiGDM, WeightedH
@@ -144,11 +142,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = study(options.problems)
     if options.json:
-        about = {
-            "date": datetime.date.today().isoformat(), "machine": platform.machine(), "torch": torch.__version__,
-            "problems": options.problems, "rows": rows,
-        }  # fmt: skip
-        options.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write(options.json, {"problems": options.problems, "rows": rows})
         plot(rows, options.json.with_suffix(".png"))
 
 

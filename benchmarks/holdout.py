@@ -13,16 +13,13 @@ draws' spread and the noise explain their error. `seconds` is the mean for one s
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 from torch import Tensor
 
 import invdiff
@@ -120,21 +117,14 @@ def main() -> None:
 
     measurement = invdiff.read(args.file)
     rows = [row for seed in range(args.first, args.first + args.splits) for row in study(measurement, args, seed)]
-    if args.json:
-        table = {
-            "file": args.file.name,
-            "sha256": measurement.meta.get("sha256"),
-            "sigma": float(measurement.noise.sigma),  # type: ignore[attr-defined]
-            "holdout": args.holdout,
-            "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "machine": f"{platform.platform()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
-            "torch": torch.__version__,
-            "rows": rows,
-        }
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        part = args.json.with_name(args.json.name + ".part")
-        part.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-        part.replace(args.json)
+    table = {
+        "file": args.file.name,
+        "sha256": measurement.meta.get("sha256"),
+        "sigma": float(measurement.noise.sigma),  # type: ignore[attr-defined]
+        "holdout": args.holdout,
+        "rows": rows,
+    }
+    write(args.json, table)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,13 @@ and one ifft2 of all coil images of the same batch, made with torch.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import platform
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import best, write
 from torch import Tensor
 
 from invdiff.operators.fourier import fft2c, ifft2c
@@ -28,26 +24,6 @@ from invdiff.operators.mri.coils import espirit
 from invdiff.operators.mri.sense import MRI
 
 Job = tuple[str, str, str, Callable[[], object]]  # operator, library, op, what to time
-
-
-def best(jobs: list[Job], seconds: float, device: str) -> list[tuple[float, float]]:
-    """Least wall and processor time of each job in seconds; they take turns for about `seconds`."""
-
-    def once(run: Callable[[], object]) -> tuple[float, float]:
-        wall, processor = time.perf_counter(), time.process_time()
-        run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - wall, time.process_time() - processor
-
-    times = [once(run) for *_, run in jobs]
-    end = time.perf_counter() + seconds
-    while True:
-        for i, (*_, run) in enumerate(jobs):
-            now = once(run)
-            times[i] = min(times[i][0], now[0]), min(times[i][1], now[1])
-        if time.perf_counter() > end:
-            return times
 
 
 def rows_of(jobs: list[Job], times: list[tuple[float, float]], common: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,7 +89,7 @@ def operators(coils: int, size: int, batch: int, device: str, seconds: float) ->
         if kind == "any" and device == "cpu":
             jobs += sigpy_jobs(maps, mask, x, y, name)
     with torch.inference_mode():
-        times = best(jobs, seconds, device)
+        times = best([run for *_, run in jobs], seconds, device)
     common = {"size": f"{coils}x{size}x{size}", "batch": batch, "device": device, "threads": torch.get_num_threads()}
     return rows_of(jobs, times, common)
 
@@ -129,12 +105,12 @@ def coil_maps(coils: int, size: int, device: str, seconds: float) -> list[dict[s
     kspace = fft2c(maps * image) + 0.005 * torch.randn(coils, size, size, generator=rng, dtype=torch.complex64)
     jobs: list[Job] = [("ESPIRiT", "invdiff", "maps", partial(espirit, kspace.to(device)))]
     with torch.inference_mode():
-        times = best(jobs, seconds, device)
+        times = best([run for *_, run in jobs], seconds, device)
     try:
         from sigpy.mri.app import EspiritCalib
 
         jobs.append(("ESPIRiT", "sigpy", "maps", lambda: EspiritCalib(kspace.numpy(), show_pbar=False).run()))
-        times += best(jobs[1:], 0, "cpu")
+        times += best([jobs[1][-1]], 0)
     except ImportError:
         pass
     common = {"size": f"{coils}x{size}x{size}", "batch": 1, "device": device, "threads": torch.get_num_threads()}
@@ -162,25 +138,7 @@ def main() -> None:
         ratios = f"{row['ratio']:6.2f} x   processor {row['cpu_ms']:10.2f} ms {row['cpu_ratio']:6.2f} x"
         head = f"{row['operator']:20s} {row['library']:15s} {row['op']:8s} {row['size']:12s} batch {row['batch']:<3d}"
         print(f"{head} threads {row['threads']}{row['ms']:10.2f} ms {ratios}")
-    if args.json:
-        machine = {
-            "processor": torch.cuda.get_device_name() if args.device == "cuda" else _processor(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "torch": torch.__version__,
-            "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        }
-        text = json.dumps({"date": datetime.date.today().isoformat(), "machine": machine, "rows": rows}, indent=1)
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        part = args.json.with_suffix(".part")
-        part.write_text(text + "\n")
-        part.replace(args.json)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.processor()
+    write(args.json, {"rows": rows}, args.device)
 
 
 if __name__ == "__main__":

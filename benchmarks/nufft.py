@@ -11,17 +11,14 @@ forward in double precision (normal). Needs the extra `mri`.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import math
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import best, write
 from torch import Tensor
 
 from invdiff.operators.mri.nufft import NonCartesianMRI
@@ -35,7 +32,7 @@ def radial(samples: int, size: int) -> Tensor:
     return torch.stack([torch.outer(angle.sin(), radius), torch.outer(angle.cos(), radius)], -1).reshape(-1, 2)
 
 
-def measure(name: str, op: NonCartesianMRI, batch: int, repeats: int) -> list[dict[str, Any]]:
+def measure(name: str, op: NonCartesianMRI, batch: int, seconds: float) -> list[dict[str, Any]]:
     """The three operations of one operator."""
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(batch, *op.domain_shape, generator=rng, dtype=torch.complex64)
@@ -45,26 +42,23 @@ def measure(name: str, op: NonCartesianMRI, batch: int, repeats: int) -> list[di
         "adjoint": lambda: op.adjoint(y),
         "normal": lambda: op.normal(x),
     }
-    best, cpu = dict.fromkeys(jobs, math.inf), dict.fromkeys(jobs, math.inf)
     with torch.inference_mode():
         start = time.perf_counter()
         op.normal(x)
         setup = time.perf_counter() - start
-        for _ in range(repeats):
-            for job, run in jobs.items():
-                start, begun = time.perf_counter(), time.process_time()
-                run()
-                best[job] = min(best[job], time.perf_counter() - start)
-                cpu[job] = min(cpu[job], time.process_time() - begun)
+        times = dict(zip(jobs, best(list(jobs.values()), seconds), strict=True))
         error = errors(op, x, y)
     size = "x".join(map(str, (op.range_shape[0], *op.domain_shape[1:])))
     common = {"operator": name, "library": "invdiff", "size": size, "samples": op.range_shape[1], "batch": batch}
     common |= {"device": "cpu", "threads": torch.get_num_threads()}
-    pair = {name: (t["forward"] + t["adjoint"]) / t["normal"] for name, t in (("ratio", best), ("cpu_ratio", cpu))}
+    pair = {
+        name: (times["forward"][i] + times["adjoint"][i]) / times["normal"][i]
+        for i, name in enumerate(("ratio", "cpu_ratio"))
+    }
     extra = {"forward": {}, "adjoint": {}, "normal": {**pair, "first_ms": 1e3 * setup}}
     return [
-        {**common, "op": job, "ms": 1e3 * best[job], "cpu_ms": 1e3 * cpu[job], "error": error[job], **extra[job]}
-        for job in jobs
+        {**common, "op": job, "ms": 1e3 * wall, "cpu_ms": 1e3 * cpu, "error": error[job], **extra[job]}
+        for job, (wall, cpu) in times.items()
     ]
 
 
@@ -91,7 +85,7 @@ def main() -> None:
     parser.add_argument("--coils", type=int, default=8)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--samples", type=int, default=1 << 16)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10, help="time spent on each operator")
     args = parser.parse_args()
     rng = torch.Generator().manual_seed(1)
     maps = torch.randn(args.coils, args.size, args.size, generator=rng, dtype=torch.complex64)
@@ -101,14 +95,14 @@ def main() -> None:
     for name, accuracy in fast.items():
         for batch in (1, 4):
             op = NonCartesianMRI(maps, k, accuracy=accuracy)
-            rows += measure(f"radial 2D, {name}", op, batch, args.repeats)
+            rows += measure(f"radial 2D, {name}", op, batch, args.seconds)
     field = 50 * torch.randn(args.size, args.size, generator=rng).clamp(-2, 2)
     times = torch.linspace(0, 0.005, 2 * args.size).repeat(len(k) // (2 * args.size))
-    rows += measure("radial 2D, off-resonance", NonCartesianMRI(maps, k, field, times), 1, max(1, args.repeats // 2))
+    rows += measure("radial 2D, off-resonance", NonCartesianMRI(maps, k, field, times), 1, args.seconds / 2)
     side = args.size // 4
     ball = torch.rand(args.samples, 3, generator=rng, dtype=torch.float64) - 0.5
     volume = torch.randn(args.coils, side, side, side, generator=rng, dtype=torch.complex64)
-    rows += measure("random 3D, accuracy 1e-7", NonCartesianMRI(volume, ball), 1, max(1, args.repeats // 2))
+    rows += measure("random 3D, accuracy 1e-7", NonCartesianMRI(volume, ball), 1, args.seconds / 2)
     for row in rows:
         tail = f"  pair / normal {row['ratio']:.1f}, processor {row['cpu_ratio']:.1f}" if "ratio" in row else ""
         print(
@@ -116,19 +110,7 @@ def main() -> None:
             f" (processor {row['cpu_ms']:.1f})"
             f"  error {row['error']:.1e}{tail}"
         )
-    if args.json:
-        machine = {
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "system": platform.platform(),
-            "torch": torch.__version__,
-            "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        }
-        text = json.dumps({"date": datetime.date.today().isoformat(), "machine": machine, "rows": rows}, indent=1)
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        part = args.json.with_suffix(".part")
-        part.write_text(text + "\n")
-        part.replace(args.json)
+    write(args.json, {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -20,17 +20,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
-import datetime
 import gc
 import json
 import os
-import platform
 import re
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +36,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from operator_cases import built_in, make  # noqa: E402
 from operator_peers import ON_GPU, PEERS, Maps, why_missing  # noqa: E402
+from record import best, write  # noqa: E402
 
 from invdiff.operators.base import LinearOperator, Operator  # noqa: E402
 from invdiff.priors.gaussian import normal  # noqa: E402
@@ -48,27 +45,6 @@ Job = tuple[dict[str, Any], Callable[[], object]]
 
 
 # ---- measuring ---------------------------------------------------------------------------------------------------
-def best(jobs: list[Job], seconds: float, device: str) -> list[dict[str, Any]]:
-    """Rows with the least wall and processor time of each job; they take turns for about `seconds`."""
-
-    def once(run: Callable[[], object]) -> tuple[float, float]:
-        wall, processor = time.perf_counter(), time.process_time()
-        run()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - wall, time.process_time() - processor
-
-    times = [once(run) for _, run in jobs]
-    end = time.perf_counter() + seconds
-    while True:
-        for i, (_, run) in enumerate(jobs):
-            now = once(run)
-            times[i] = min(times[i][0], now[0]), min(times[i][1], now[1])
-        if time.perf_counter() > end:
-            break
-    return [{**row, "ms": 1e3 * wall, "cpu_ms": 1e3 * cpu} for (row, _), (wall, cpu) in zip(jobs, times, strict=True)]
-
-
 class Memory:
     """MiB that the process (or the GPU's allocator) has grown by, at most, since this object was made."""
 
@@ -170,7 +146,8 @@ def study(name: str, batch: int, device: str, seconds: float, quick: bool) -> tu
                 raise
             missing.append(f"{name}: {library} failed, {type(error).__name__}: {' '.join(str(error).split())[:160]}")
         memory = Memory(device)
-    rows = best(jobs, seconds, device)
+    times = best([run for _, run in jobs], seconds, device)
+    rows = [{**row, "ms": 1e3 * wall, "cpu_ms": 1e3 * cpu} for (row, _), (wall, cpu) in zip(jobs, times, strict=True)]
     for row in rows:
         row["ratio"] = row["ms"] / next(r["ms"] for r in rows if (r["library"], r["op"]) == ("invdiff", row["op"]))
     return rows, missing
@@ -240,24 +217,6 @@ def chart(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     part.replace(path)
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What the figures were taken on."""
-    info = Path("/proc/cpuinfo")
-    names = [s for s in info.read_text().splitlines() if s.startswith("model name")] if info.exists() else []
-    processor = names[0].split(":")[1].strip() if names else platform.processor()
-    versions = {}
-    for library in ("invdiff", "torch", "numpy", "sigpy", "finufft", "torchkbnufft", "astra-toolbox", "deepinv", "scikit-image"):  # fmt: skip  # noqa: E501
-        with contextlib.suppress(PackageNotFoundError):
-            versions[library] = version(library)
-    return {
-        "processor": torch.cuda.get_device_name() if device == "cuda" else processor,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "versions": versions,
-    }
-
-
 def main() -> None:
     """Print the table, and write it, with a chart beside it, where --json says."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
@@ -285,15 +244,11 @@ def main() -> None:
                 found, absent = study(name, batch, args.device, args.seconds, args.quick)
                 rows, missing = rows + found, missing + [m for m in absent if m not in missing]
                 print("\n".join(line(row) for row in found), flush=True)
+                write(args.json, {"quick": args.quick, "missing": missing, "rows": rows}, args.device)
     print("\n".join(missing))
     if args.json:
-        today = datetime.date.today().isoformat()
-        content = {"date": today, "machine": machine(args.device), "quick": args.quick, "missing": missing}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        part = args.json.with_name(f".{args.json.name}.part")
-        part.write_text(json.dumps({**content, "rows": rows}, indent=1) + "\n")
-        part.replace(args.json)
-        chart(rows, args.json.with_suffix(".png"), f"{content['machine']['processor']}, {today}")  # type: ignore[index]
+        about = json.loads(args.json.read_text(encoding="utf-8"))
+        chart(rows, args.json.with_suffix(".png"), f"{about['machine']['processor']}, {about['date']}")
 
 
 if __name__ == "__main__":

@@ -86,10 +86,9 @@ def azula_methods() -> dict[str, Method]:
 
 
 def deepinv_methods() -> dict[str, Method]:
-    """deepinv's samplers, likewise."""
+    """deepinv's samplers, likewise. deepinv needs a torchvision that matches torch."""
     if importlib.util.find_spec("deepinv") is None:
         return {}
-    _let_torchvision_load()
     import deepinv
     from deepinv.optim import L2
     from deepinv.sampling import DDRM, DPS, DiffPIR, PosteriorDiffusion, VarianceExplodingDiffusion
@@ -156,12 +155,3 @@ def deepinv_methods() -> dict[str, Method]:
         ),
         "ddrm": run(lambda denoiser, p, s, a, b, nfe: DDRM(denoiser, torch.linspace(1, 0, nfe).tolist())),
     }
-
-
-def _let_torchvision_load() -> None:
-    """Declare operators that a torchvision built for CUDA lacks beside a torch for CPUs; nothing here uses them."""
-    for name in ("nms(Tensor a, Tensor b, float t) -> Tensor", "qnms(Tensor a, Tensor b, float t) -> Tensor"):
-        try:
-            torch.library.define(f"torchvision::{name.split('(')[0]}", name[name.index("(") :])
-        except RuntimeError:
-            return

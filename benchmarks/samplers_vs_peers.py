@@ -11,17 +11,13 @@ out, and said so; it may stand in a folder of its own: ``pip install --no-deps -
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import math
-import os
-import platform
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 from torch import Tensor
 
 from invdiff.cli.validate import table
@@ -74,8 +70,7 @@ def main() -> None:
     print(table(rows))
     for entry in skipped:
         print("not run:", ", ".join(f"{k} {v}" for k, v in entry.items()))
-    if args.json:
-        _write(args, rows, skipped)
+    _write(args, rows, skipped)
 
 
 def _row(name: str, method: Method, cases: list[Any], judges: list[Judge], args: argparse.Namespace) -> dict[str, Any]:
@@ -102,18 +97,8 @@ def _row(name: str, method: Method, cases: list[Any], judges: list[Judge], args:
 
 
 def _write(args: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> None:
-    plain = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()} for row in rows]
-    content = {
-        **{k: getattr(args, k) for k in ("dim", "observed", "sigma", "nfe", "draws", "repeats", "seed")},
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": f"{platform.platform()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
-        "rows": plain,
-        "skipped": skipped,
-    }
-    part = args.json.with_name(args.json.name + ".part")
-    part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    part.replace(args.json)
+    setting = {k: getattr(args, k) for k in ("dim", "observed", "sigma", "nfe", "draws", "repeats", "seed")}
+    write(args.json, {**setting, "rows": rows, "skipped": skipped})
 
 
 if __name__ == "__main__":

@@ -12,19 +12,16 @@ interval along the posterior's principal directions at no more than 100 evaluati
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 import time
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 from torch import Tensor
 
 import invdiff
-from invdiff.files import replacing
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.imaging.inpainting import Inpainting
@@ -155,13 +152,10 @@ def main() -> None:
 
     def save() -> None:
         content = {
-            "date": date.today().isoformat(), "machine": f"{platform.machine()}, one core, others busy",
-            "torch": torch.__version__, "seed": options.seed, "draws": options.draws, "table": table,
+            "seed": options.seed, "draws": options.draws, "table": table,
             "gaussian": exact_rows, "rows": rows, "seconds": time.monotonic() - began,
         }  # fmt: skip
-        if options.json:
-            with replacing(options.json) as part:
-                part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write(options.json, content)
 
     for size in TARGETS:
         for data in (1, 2, 4):

@@ -24,10 +24,7 @@ The plot is written beside the JSON file, with the suffix .png.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import math
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 from torch import Tensor
 
 from invdiff.priors.gaussian import GaussianPrior
@@ -256,9 +254,6 @@ def main() -> None:
         cells = [found[name] or "-" for found in needs.values()]
         print(f"{name:22s} {'-' if value is None else f'{value:.2f}':>6} {cells[0]:>9} {cells[1]:>8}")
     result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
         "draws": options.draws,
         "repeats": options.repeats,
         "seconds": round(time.perf_counter() - began),
@@ -266,7 +261,7 @@ def main() -> None:
         "priors": studies,
     }
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write(options.json, result)
         plot(result, options.json.with_suffix(".png"))
 
 

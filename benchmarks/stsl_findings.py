@@ -19,14 +19,12 @@ The parts, each with what it is to show:
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
@@ -129,12 +127,8 @@ def main() -> None:
     effect = no_effect_under_a_gaussian()
     print(f"under a Gaussian prior the second-order term changes a draw by {effect:.1e} prior deviations")
     rows = study(options.draws, options.problems)
-    if options.json:
-        about = {
-            "date": datetime.date.today().isoformat(), "machine": platform.machine(), "torch": torch.__version__,
-            "draws": options.draws, "problems": options.problems, "gaussian_effect": effect, "rows": rows,
-        }  # fmt: skip
-        options.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    setting = {"draws": options.draws, "problems": options.problems}
+    write(options.json, {**setting, "gaussian_effect": effect, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ DPS is run with its published zeta = 1 and with 0.3.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import write
 
 import invdiff
 from invdiff.datasets.phantoms import ground_truth
@@ -83,12 +81,7 @@ def main() -> None:
             }  # fmt: skip
             rows.append(row)
             print(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
-    if options.json:
-        about = {
-            "date": datetime.date.today().isoformat(), "machine": platform.machine(), "torch": torch.__version__,
-            "size": options.size, "draws": options.draws, "rows": rows,
-        }  # fmt: skip
-        options.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write(options.json, {"size": options.size, "draws": options.draws, "rows": rows})
 
 
 if __name__ == "__main__":
