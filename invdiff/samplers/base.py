@@ -8,13 +8,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from invdiff.guidance.base import Counts
+from invdiff.guidance.base import Counts, Guidance
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
-from invdiff.solvers.base import State
+from invdiff.schedules import karras
+from invdiff.solvers.base import Solver, State, steps_within
 
-__all__ = ["Sampler", "start"]
+__all__ = ["Sampler", "descend", "start"]
 
 
 class Sampler(Protocol):
@@ -45,3 +46,11 @@ def start(like: Tensor, sigma: float, rng: Streams) -> Tensor:
     """Pure noise of standard deviation `sigma` per real component."""
     with torch.no_grad():
         return sigma * rng.normal(like)
+
+
+def descend(network: Guidance, x: Tensor, level: float, solver: Solver, nfe: int, rng: Streams) -> Tensor:
+    """Take x from noise level `level` to 0 with `nfe` evaluations of the prior alone, on a grid of its own."""
+    low = min(network.prior.sigma_min, level / 10)
+    for state in solver.steps(network.denoise, x, karras(low, level, steps_within(solver, nfe)), rng):
+        x = state.x
+    return x

@@ -12,7 +12,7 @@ from invdiff.guidance.base import Counts, Guidance, spread2
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
-from invdiff.samplers.base import start
+from invdiff.samplers.base import descend, start
 from invdiff.samplers.likelihood import LikelihoodStep
 from invdiff.schedules import karras
 from invdiff.solvers import DDIM
@@ -75,13 +75,7 @@ class DAPS:
         x, first = (start(like, high, rng), 0) if resume is None else (resume.x, resume.step)
         for i in range(first, len(levels) - 1):
             t, s = levels[i], levels[i + 1]
-            x0 = likelihood(self._end(network, x, t, prior, rng), math.sqrt(spread2(prior, t)), rng)
+            end = descend(network, x, t, self.solver, self.inner, rng)
+            x0 = likelihood(end, math.sqrt(spread2(prior, t)), rng)
             x = x0.add(rng.normal(x0), alpha=s) if s > 0 else x0
             yield State(i + 1, len(levels) - 1, s, x, x0)
-
-    def _end(self, network: Guidance, x: Tensor, t: float, prior: Prior, rng: Streams) -> Tensor:
-        """Where the ODE takes x from level t."""
-        low = min(prior.sigma_min, t / 10)
-        for state in self.solver.steps(network.denoise, x, karras(low, t, steps_within(self.solver, self.inner)), rng):
-            x = state.x
-        return x

@@ -15,9 +15,8 @@ from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
-from invdiff.samplers.base import start
+from invdiff.samplers.base import descend, start
 from invdiff.samplers.likelihood import LikelihoodStep
-from invdiff.schedules import karras
 from invdiff.solvers import DPMpp2M
 from invdiff.solvers.base import Solver, State, steps_within
 
@@ -86,13 +85,5 @@ class PnPDM:
         x, first = (start(like, rhos[0], rng), 0) if resume is None else (resume.x, resume.step)
         for k in range(first, len(rhos)):
             z = likelihood(x, rhos[k], rng)
-            x = self._denoised(network, z, rhos[k], prior, rng)
+            x = descend(network, z, rhos[k], self.solver, self.inner, rng)
             yield State(k + 1, len(rhos), rhos[k], x, x)
-
-    def _denoised(self, network: Guidance, z: Tensor, rho: float, prior: Prior, rng: Streams) -> Tensor:
-        """A draw of ``p(x0 | x0 + rho n = z)``."""
-        low = min(prior.sigma_min, rho / 10)
-        levels = karras(low, rho, steps_within(self.solver, self.inner))
-        for state in self.solver.steps(network.denoise, z, levels, rng):
-            z = state.x
-        return z
