@@ -106,15 +106,16 @@ class Measurement:
         if not self.batched:
             return self
         y = self.y[torch.as_tensor(list(problems), device=self.y.device)]
-        return Measurement(y, self.operator.take(problems), self.noise, self.coords, self.meta, batched=True)
+        noise = self.noise.take(problems, len(self.operator.range_shape))
+        return Measurement(y, self.operator.take(problems), noise, self.coords, self.meta, batched=True)
 
     def to(self, target: torch.device | str | torch.dtype) -> Measurement:
         """Return a copy on a device or in a precision."""
-        from invdiff.operators.base import _convert
+        from invdiff.operators.base import convert
 
         noise = self.noise.to(target) if hasattr(self.noise, "to") else self.noise
         return Measurement(
-            _convert(self.y, target), self.operator.to(target), noise, self.coords, self.meta, self.batched
+            convert(self.y, target), self.operator.to(target), noise, self.coords, self.meta, self.batched
         )
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 from invdiff.errors import DTypeError, InputError, ShapeError
 from invdiff.operators.autograd import linear
 
-__all__ = ["LinearOperator", "Operator"]
+__all__ = ["LinearOperator", "Operator", "convert"]
 
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
 
@@ -114,7 +114,7 @@ class Operator:
             if isinstance(value, Operator):
                 setattr(out, name, value.to(target))
             elif isinstance(value, Tensor):
-                setattr(out, name, _convert(value, target))
+                setattr(out, name, convert(value, target))
         out._refresh()
         return out
 
@@ -187,7 +187,8 @@ def _of(energy: float | Tensor, x: Tensor) -> float | Tensor:
     return energy if isinstance(energy, float) else energy.to(x.real.dtype)
 
 
-def _convert(value: Tensor, target: torch.device | str | torch.dtype) -> Tensor:
+def convert(value: Tensor, target: torch.device | str | torch.dtype) -> Tensor:
+    """A tensor on a device, or in a precision: float32 and float64 stand for their complex partners, integers stay."""
     if not isinstance(target, torch.dtype):
         return value.to(torch.device(target))
     if value.is_complex():
@@ -204,20 +205,20 @@ class LinearOperator(Operator):
         raise TypeError(f"{type(self).__name__} does not define _adjoint(y)")
 
     def _normal(self, x: Tensor) -> Tensor:
-        columns = self._column_energy()
+        columns = self.column_energy()
         return self._adjoint(self._forward(x)) if columns is None else _of(columns, x) * x
 
-    def _column_energy(self) -> float | Tensor | None:
+    def column_energy(self) -> float | Tensor | None:
         """``A^H A`` where it is diagonal: a number, or a tensor that broadcasts to the domain; None where it is not."""
         return None
 
-    def _row_energy(self) -> float | Tensor | None:
+    def row_energy(self) -> float | Tensor | None:
         """``A A^H`` where it is diagonal: a number, or a tensor that broadcasts to the range; None where it is not."""
         return None
 
     def _damped(self, shift: float) -> Callable[[Tensor], Tensor] | None:
         """``v -> A^H (A A^H + shift)^-1 v`` where it has a closed form, None where it has not."""
-        columns, rows = self._column_energy(), self._row_energy()
+        columns, rows = self.column_energy(), self.row_energy()
         if columns is not None:
             return lambda v: self._adjoint(v) / (_of(columns, v) + shift)
         if rows is not None:
@@ -273,7 +274,7 @@ class LinearOperator(Operator):
             ShapeError, DTypeError: z does not fit. InputError: s is not above 0.
         """
         self._check(z, self.domain_shape, self.domain, "z", "ridge")
-        columns, solve = self._column_energy(), self._damped(_positive(shift))
+        columns, solve = self.column_energy(), self._damped(_positive(shift))
         if columns is not None:
             return z / (_of(columns, z) + shift)
         return None if solve is None else (z - solve(self._forward(z))) / shift
@@ -284,7 +285,7 @@ class LinearOperator(Operator):
         from invdiff.operators.diagonal import Diagonal
         from invdiff.operators.matrix import Identity
 
-        columns = self._column_energy()
+        columns = self.column_energy()
         if isinstance(columns, Tensor) and self.n_problems == 1:
             return Diagonal(columns, self.domain_shape, self.domain)
         if not isinstance(columns, float):
@@ -311,8 +312,8 @@ class LinearOperator(Operator):
 
     def norm(self, iterations: int = 30, seed: int = 0) -> float:
         """Largest singular value: exact where A^H A or A A^H is diagonal, else by Lanczos on A^H A from below."""
-        energy = self._column_energy()
-        energy = self._row_energy() if energy is None else energy
+        energy = self.column_energy()
+        energy = self.row_energy() if energy is None else energy
         if energy is not None:
             return math.sqrt(float(torch.as_tensor(energy).max()))
         rng = torch.Generator().manual_seed(seed)

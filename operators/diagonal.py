@@ -55,10 +55,10 @@ class Diagonal(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.weight.conj().to(y.dtype) * y
 
-    def _column_energy(self) -> Tensor:
+    def column_energy(self) -> Tensor:
         return self.weight.abs() ** 2
 
-    _row_energy = _column_energy
+    row_energy = column_energy
 
     @classmethod
     def example(cls, rng: torch.Generator) -> Diagonal:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import DTypeError, InputError, ShapeError
-from invdiff.operators.base import LinearOperator, Operator, _convert
+from invdiff.operators.base import LinearOperator, Operator, convert
 from invdiff.random import generator
 
 __all__ = ["ForeignLinear", "ForeignNonlinear", "as_operator"]
@@ -143,7 +143,7 @@ def _deepinv(obj: Any) -> _Maps:
         if not isinstance(obj, torch.nn.Module):
             return _deepinv(obj)
         # Module.to(dtype) would drop imaginary parts; _apply with our own rule does not.
-        moved = copy.deepcopy(obj)._apply(lambda t: _convert(t, target))
+        moved = copy.deepcopy(obj)._apply(lambda t: convert(t, target))
         if getattr(moved, "_auto_grad_adjoint_fn", None) is not None:
             moved._auto_grad_adjoint_fn = None  # deepinv's Tomography would go on with the adjoint of the original
         return _deepinv(moved)

@@ -67,10 +67,10 @@ class Identity(LinearOperator):
     def _normal(self, x: Tensor) -> Tensor:
         return x.clone()
 
-    def _column_energy(self) -> float:
+    def column_energy(self) -> float:
         return 1.0
 
-    _row_energy = _column_energy
+    row_energy = column_energy
 
     @classmethod
     def example(cls, rng: torch.Generator) -> Identity:

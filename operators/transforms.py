@@ -45,10 +45,10 @@ class Fourier(LinearOperator):
         shifted = torch.fft.ifftshift(y, self.axes)
         return torch.fft.fftshift(torch.fft.ifftn(shifted, dim=self.axes, norm="ortho"), self.axes)
 
-    def _column_energy(self) -> float:
+    def column_energy(self) -> float:
         return 1.0
 
-    _row_energy = _column_energy
+    row_energy = column_energy
 
     @classmethod
     def example(cls, rng: torch.Generator) -> Fourier:

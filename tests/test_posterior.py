@@ -80,6 +80,14 @@ def test_interval_holds_a_new_draw_as_often_as_it_says(n: int, level: float) -> 
     assert inside == pytest.approx(level, abs=0.02)
 
 
+def test_interval_of_few_draws_is_students() -> None:
+    # Of 1, 2, 3, 6: mean 3, variance 14/3 (with n - 1), and t = 2.3534 at 95 % with three degrees of freedom.
+    low, high = Posterior.from_draws(torch.tensor([1.0, 2.0, 3.0, 6.0])[:, None, None, None]).interval(0.9).values
+    half = 2.3534 * (14 / 3) ** 0.5 * 1.25**0.5
+    assert float(low.item()) == pytest.approx(3 - half, rel=1e-4)
+    assert float(high.item()) == pytest.approx(3 + half, rel=1e-4)
+
+
 def test_interval_of_complex_draws_is_of_the_magnitude() -> None:
     posterior = complex_draws(50)
     low, high = posterior.interval(0.8).values

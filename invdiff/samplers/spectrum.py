@@ -67,7 +67,7 @@ def spectrum(measurement: Measurement, method: str) -> Spectrum:
 
 
 def _diagonal(op: LinearOperator, y: Tensor, sigma: float) -> Spectrum | None:
-    columns, rows = op._column_energy(), op._row_energy()
+    columns, rows = op.column_energy(), op.row_energy()
     if columns is not None:  # V is the identity
         s2 = torch.as_tensor(columns, dtype=y.real.dtype, device=y.device)
         return Spectrum(lambda x: x, lambda c: c, sigma * _inverse(s2.sqrt()), op.adjoint(y) * _inverse(s2))

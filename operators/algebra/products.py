@@ -33,11 +33,11 @@ class Adjoint(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         return self.op._forward(y)
 
-    def _column_energy(self) -> float | Tensor | None:
-        return self.op._row_energy()
+    def column_energy(self) -> float | Tensor | None:
+        return self.op.row_energy()
 
-    def _row_energy(self) -> float | Tensor | None:
-        return self.op._column_energy()
+    def row_energy(self) -> float | Tensor | None:
+        return self.op.column_energy()
 
     @property
     def H(self) -> LinearOperator:  # noqa: N802
@@ -133,20 +133,20 @@ class Compose(_Chain, LinearOperator):
     def _normal(self, x: Tensor) -> Tensor:
         return self.inner._adjoint(self.outer._normal(self.inner._forward(x)))
 
-    def _column_energy(self) -> float | Tensor | None:
-        columns = self.outer._column_energy()
-        return times(columns, self.inner._column_energy()) if isinstance(columns, float) else None
+    def column_energy(self) -> float | Tensor | None:
+        columns = self.outer.column_energy()
+        return times(columns, self.inner.column_energy()) if isinstance(columns, float) else None
 
-    def _row_energy(self) -> float | Tensor | None:
-        rows = self.inner._row_energy()
-        return times(rows, self.outer._row_energy()) if isinstance(rows, float) else None
+    def row_energy(self) -> float | Tensor | None:
+        rows = self.inner.row_energy()
+        return times(rows, self.outer.row_energy()) if isinstance(rows, float) else None
 
     def _damped(self, shift: float) -> Callable[[Tensor], Tensor] | None:
         own = super()._damped(shift)
         if own is not None:
             return own
         outer, inner = self.outer, self.inner
-        a, b = outer._column_energy(), inner._row_energy()
+        a, b = outer.column_energy(), inner.row_energy()
         if isinstance(a, float) and a > 0:  # A^H A = a: the rest is B's
             rest = inner._damped(shift / a)
             return None if rest is None else lambda v: rest(outer._adjoint(v)) / a

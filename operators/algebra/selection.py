@@ -57,8 +57,8 @@ class Restrict(LinearOperator):
         full[:, self.rows] = y
         return self.op._adjoint(full)
 
-    def _row_energy(self) -> float | Tensor | None:
-        rows = self.op._row_energy()
+    def row_energy(self) -> float | Tensor | None:
+        rows = self.op.row_energy()
         if rows is None or self.n_problems > 1:
             return None
         if self.rows.dtype == torch.bool:

@@ -97,10 +97,10 @@ class Stack(_Joined, LinearOperator):
             out = out + op._normal(x)
         return out
 
-    def _column_energy(self) -> float | Tensor | None:
+    def column_energy(self) -> float | Tensor | None:
         total: float | Tensor = 0.0
         for op in self.ops:
-            columns = op._column_energy()
+            columns = op.column_energy()
             if columns is None:
                 return None
             total = total + columns

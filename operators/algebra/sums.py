@@ -72,11 +72,11 @@ class Scale(LinearOperator):
     def _normal(self, x: Tensor) -> Tensor:
         return abs(self.scalar) ** 2 * self.op._normal(x)
 
-    def _column_energy(self) -> float | Tensor | None:
-        return times(abs(self.scalar) ** 2, self.op._column_energy())
+    def column_energy(self) -> float | Tensor | None:
+        return times(abs(self.scalar) ** 2, self.op.column_energy())
 
-    def _row_energy(self) -> float | Tensor | None:
-        return times(abs(self.scalar) ** 2, self.op._row_energy())
+    def row_energy(self) -> float | Tensor | None:
+        return times(abs(self.scalar) ** 2, self.op.row_energy())
 
     def _damped(self, shift: float) -> Callable[[Tensor], Tensor] | None:
         if self.scalar == 0:

@@ -55,10 +55,10 @@ class Inpainting(LinearOperator):
     def _adjoint(self, y: Tensor) -> Tensor:
         return y * self.range_mask
 
-    def _column_energy(self) -> Tensor:
+    def column_energy(self) -> Tensor:
         return self.range_mask.to(torch.float32)
 
-    _row_energy = _column_energy
+    row_energy = column_energy
 
     @classmethod
     def example(cls, rng: torch.Generator) -> Inpainting:

@@ -49,12 +49,12 @@ class Resample(Separable):
         pairs = list(zip(self.domain_shape, self.range_shape, strict=True))
         return [n // m for n, m in pairs] if self.method == "area" and all(n % m == 0 for n, m in pairs) else None
 
-    def _row_energy(self) -> float | None:
+    def row_energy(self) -> float | None:
         factors = self._factors()
         return None if factors is None else 1 / math.prod(factors)
 
     def _damped(self, shift: float) -> Callable[[Tensor], Tensor]:
-        rows = self._row_energy()
+        rows = self.row_energy()
         return super()._damped(shift) if rows is None else lambda v: self._adjoint(v) / (rows + shift)
 
     def _damped_after(self, inner: LinearOperator, shift: float) -> Callable[[Tensor], Tensor] | None:
@@ -128,7 +128,7 @@ class Strided(LinearOperator):
         x[self._kept] = y
         return x
 
-    def _row_energy(self) -> float:
+    def row_energy(self) -> float:
         return 1.0
 
     def _damped_after(self, inner: LinearOperator, shift: float) -> Callable[[Tensor], Tensor] | None:

@@ -83,7 +83,7 @@ class CodedAperture(LinearOperator):
         parts = [y[:, 0, :, self.dispersion * i : self.dispersion * i + width] for i in range(bands)]
         return torch.stack(parts, 1) * self.mask.to(y.dtype)
 
-    def _row_energy(self) -> Tensor:
+    def row_energy(self) -> Tensor:
         return self._shear((self.mask**2).expand(self.domain_shape)[None])[0]
 
     def _shear(self, x: Tensor) -> Tensor:

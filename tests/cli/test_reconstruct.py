@@ -149,8 +149,9 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, call, prior: P
     again = command("out.nc")
     assert again.exit_code == 2 and "--resume" in again.stderr  # nothing is overwritten unasked
     monkeypatch.undo()
-    other = command("out.nc", "--resume", "--seed", "1")
-    assert other.exit_code == 2 and "other options" in other.stderr
+    for option in ("--seed", "--texture"):  # draws of another stream, or of another prior
+        other = command("out.nc", "--resume", option, "1")
+        assert other.exit_code == 2 and "other options" in other.stderr
     assert command("out.nc", "--resume").exit_code == 0
     assert names(tmp_path) == ["out.nc", "whole.nc"]
     one, two = (Posterior.load(tmp_path / name).draws.values for name in ("out.nc", "whole.nc"))
