@@ -104,7 +104,8 @@ def _torchkbnufft(op: Any, device: str) -> Maps:
     return Maps(
         lambda x: go(x, points, smaps=maps, norm="ortho"),
         lambda y: back(y, points, smaps=maps, norm="ortho"),
-        lambda x: toeplitz(x, kernel, smaps=maps, norm="ortho"),
+        # One by one: of a batch that shares its maps it returns the first image only.
+        lambda x: torch.cat([toeplitz(item[None], kernel, smaps=maps, norm="ortho") for item in x]),
         to,
         to,
     )
