@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from invdiff.errors import DTypeError
 from invdiff.operators.base import LinearOperator
 from invdiff.operators.ct.backprojection import backproject
-from invdiff.operators.ct.coverage import weights
+from invdiff.operators.ct.coverage import is_aside, missing_channels, weights
 from invdiff.operators.ct.filters import filtered, ramp
 from invdiff.operators.ct.tomography import Tomography
 
@@ -26,7 +27,8 @@ def fbp(
     Weigh each ray by the cosine of its angle to the central one and by how often its line was measured, filter along
     the channels, and backproject: ``mu(r) = sum_k weight_k(r) (ramp * weighted y_k)(place of r)``. Cone beams are
     treated as tilted fans, which is exact in the plane of the source and approximate elsewhere; on a helix each voxel
-    takes the turn about its height, so the heights need half a turn beyond the volume.
+    takes the turn about its height, so the heights need half a turn beyond the volume. After a full turn the detector
+    may stand aside, so that it sees one half of the object at a time.
 
     Args:
         operator: the tomograph.
@@ -60,8 +62,13 @@ def fbp(
         spacing = g.channel_spacing * near / far
     share = torch.from_numpy(weights(g, limited))[:, None]  # (views, 1, channels or 1)
     data = y.reshape(-1, g.views, g.rows, g.channels)
-    response = ramp(g.channels, spacing, window, cutoff, g.curved)
-    q = filtered(data * (share * cosine).to(data), response)
+    data = data * (share * cosine).to(data)
+    if share.shape[-1] > 1 and is_aside(g):  # what is filtered reaches beyond the shorter side
+        low, high = missing_channels(g)
+        data = torch.nn.functional.pad(data, (low, high))
+        moved = g.channel_offset + (high - low) / 2 * g.channel_spacing
+        g = replace(g, channels=g.channels + low + high, channel_offset=moved)
+    q = filtered(data, ramp(g.channels, spacing, window, cutoff, g.curved))
     climb = float(np.ptp(np.array(g.z)))
     half = math.inf
     if climb > 0:

@@ -4,6 +4,7 @@ import math
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -205,3 +206,32 @@ def test_a_blob_where_rays_are_steep_keeps_its_mass(height, curved):
     image = torch.exp(-away / 8)[None, None]
     found = fbp(op, op.forward(image))
     assert float(found[..., inside].sum() / image[..., inside].sum()) == pytest.approx(1, abs=0.01)
+
+
+ASIDE: dict[str, Any] = {
+    "parallel": lambda off: ParallelCT((N, N), TURN, 46, detector_offset=off, truncated=True),
+    "flat fan": lambda off: FanCT((N, N), TURN, 76, detector_offset=1.5 * off, truncated=True, **FAN),
+    "curved fan": lambda off: FanCT((N, N), TURN, 76, detector_offset=1.5 * off, truncated=True, curved=True, **FAN),
+}
+
+
+@pytest.mark.parametrize("off", [14.3, -14.3])
+@pytest.mark.parametrize("beam", ASIDE)
+def test_a_detector_aside_sees_everything_in_a_full_turn(beam, off):
+    op, (image, inside) = ASIDE[beam](off), plane()
+    found = fbp(op, op.forward(image))
+    assert (found - image)[..., inside].norm() < 0.03 * image[..., inside].norm()
+    at, w = op.geometry.u(), weights(op.geometry).sum(0)  # over the views
+    both = abs(at) < min(-at.min(), at.max())
+    again = np.interp(-at[both], at, w)  # the same lines from behind
+    # Linear interpolation of the sine over a channel is within (pi / 16)^2 / 8 = 0.5 %.
+    np.testing.assert_allclose(w[both] + again, 2 * math.pi, rtol=5e-3)
+
+
+def test_a_detector_aside_needs_a_full_turn_and_the_axis():
+    half = ParallelCT((N, N), TURN[:90], 46, detector_offset=14.3, truncated=True)
+    with pytest.raises(InputError, match="expected a full turn"):
+        fbp(half, torch.zeros(1, *half.range_shape))
+    away = ParallelCT((N, N), TURN, 46, detector_offset=24.0, truncated=True)
+    with pytest.raises(InputError, match="before the projection of the axis"):
+        fbp(away, torch.zeros(1, *away.range_shape))
