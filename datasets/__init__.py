@@ -1,18 +1,18 @@
 """Files in and out, and procedural ground truths.
 
 ====================  ====================================================
-``fastmri``           fastMRI HDF5 k-space, single- and multi-coil
-``npy``               plain k-space arrays (coils, ky, kx)
+``reading``           the door: any file, recognised by its content
+``volume``, ``kspace``  what images and raw k-space are once read
 ``measurement_file``  the project's own measurement file
-``dicom``             DICOM series in; ``dicom_write`` and ``dicom_map``: derived series and parametric maps out
+``outputs``           maps of a posterior as image files
 ``nifti``             NIfTI in and out
-``netcdf``            gridded fields from NetCDF, Zarr and GRIB by CF; ``ensemble``: draws out as such
-``stations``          tables of observations; ``igra`` (soundings) and ``metar`` (airports) give the same
-``weather``           fields and observations as measurements; ``coarse``: a coarse field alone
+``dicom``             DICOM series in, derived series and parametric maps out
+``raw``               measured data as scanners and laboratories store them
+``weather``           fields and observations of the atmosphere
 ``phantoms``          ground truths for demos and training
 ====================  ====================================================
 
-Each is a module to import, as in ``from invdiff.datasets import fastmri``.
+Each is a module to import, as in ``from invdiff.datasets.raw import fastmri``.
 """
 
 if __name__ != "invdiff.datasets":

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from invdiff.datasets.volume import Volume
 from invdiff.errors import FormatError, InputError, ShapeError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
@@ -35,6 +36,8 @@ class RawKspace:
         spacing: of the pixels, rows then columns, in mm; None if unknown.
         recon_size: rows and columns of the central part of the image that is of interest; None for all.
         truth: a reference magnitude image ``([slices,] h, w)`` that came with the data.
+        sigma: noise per real component, where the file tells it.
+        affine: from ``(slice, row, column, 1)`` of the whole grid to LPS in mm, as of `Volume`; None if unknown.
 
     Raises:
         ShapeError: ranks or sizes of kspace and mask do not fit.
@@ -46,6 +49,8 @@ class RawKspace:
     spacing: tuple[float, float] | None = None
     recon_size: tuple[int, int] | None = None
     truth: Tensor | None = None
+    sigma: float | None = None
+    affine: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         shape, mask = tuple(self.kspace.shape), tuple(self.mask.shape)
@@ -125,7 +130,10 @@ def without_oversampling(raw: RawKspace) -> RawKspace:
     image = image[..., first : first + height, :]
     kspace = torch.fft.fftshift(torch.fft.fft(torch.fft.ifftshift(image, -2), dim=-2, norm="ortho"), -2)
     meta = {**raw.meta, "readout_oversampling_removed": [rows, height]}
-    return replace(raw, kspace=kspace.masked_fill(~_spread(raw.mask), 0), meta=meta)
+    affine = None if raw.affine is None else raw.affine.copy()
+    if affine is not None:
+        affine[:3, 3] += first * affine[:3, 1]
+    return replace(raw, kspace=kspace.masked_fill(~_spread(raw.mask), 0), meta=meta, affine=affine)
 
 
 def to_measurement(
@@ -141,7 +149,8 @@ def to_measurement(
 
     Args:
         raw: the acquisition.
-        sigma: noise level per real component in the unit of the k-space; estimated if None (one for all slices).
+        sigma: noise level per real component in the unit of the k-space; if None the file's, else estimated (one for
+            all slices).
         n_sets: number of sets of coil maps to estimate.
         calibration: side (or sides) of the central block that maps are estimated from; None for the largest fully
             sampled one.
@@ -158,6 +167,7 @@ def to_measurement(
     where = str(raw.meta.get("file", "kspace"))
     if sigma is not None and not (np.isfinite(sigma) and sigma > 0):
         raise InputError(f"sigma is {sigma}; expected a number above 0, in the unit of the k-space of {where}")
+    sigma = raw.sigma if sigma is None else sigma
     raw = raw if keep_oversampling else without_oversampling(raw)
     batched = raw.kspace.ndim == 4
     problems = raw.kspace if batched else raw.kspace[None]
@@ -177,6 +187,11 @@ def to_measurement(
     meta["calibration_region"] = [part.stop - part.start for part in region]
     meta["acceleration"] = raw.mask.numel() / int(raw.mask.sum())
     meta["recon_size"] = None if raw.recon_size is None else list(raw.recon_size)
+    if raw.recon_size is not None:  # numbers one by one, which a Posterior's attributes keep
+        meta["recon_rows"], meta["recon_columns"] = raw.recon_size
+    if raw.affine is not None:
+        grid = np.broadcast_to(np.float32(0), (len(problems), *raw.kspace.shape[-2:]))
+        meta |= Volume(grid, raw.affine, meta={"file": where}).attributes()
     y = raw.kspace.masked_fill(~_spread(raw.mask), 0)
     return Measurement(y, operator, noise, _coords(raw), meta, batched)
 

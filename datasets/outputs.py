@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from invdiff.datasets.volume import Volume, from_attributes
 from invdiff.errors import InputError
@@ -16,14 +17,23 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "format_of", "save_images"]
 
-FORMATS = ("dicom", "nifti", "parametric-map")
+FORMATS = ("dicom", "nifti", "parametric-map", "metaimage", "nrrd", "fastmri", "bart")
+_SUFFIXES = {
+    ".nii.gz": "nifti",
+    ".nii": "nifti",
+    ".mha": "metaimage",
+    ".nrrd": "nrrd",
+    ".h5": "fastmri",
+    ".cfl": "bart",
+}
 
 
 def format_of(path: str | Path) -> str | None:
-    """The image format that a name asks for: NIfTI by suffix, DICOM for a folder or a name without one, else None."""
+    """The image format that a name asks for, by suffix; DICOM for a folder or a name without one, else None."""
     path = Path(path)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        return "nifti"
+    for suffix, format in _SUFFIXES.items():
+        if path.name.lower().endswith(suffix):
+            return format
     return "dicom" if path.is_dir() or not path.suffix else None
 
 
@@ -40,51 +50,76 @@ def save_images(
     """Write maps of one posterior; returns the files or folders written.
 
     Args:
-        path: of NIfTI, ``NAME.nii[.gz]`` becomes ``NAME_mean.nii[.gz]`` and so on; else a folder, new or empty.
-        format: "nifti", "dicom" (16-bit series) or "parametric-map" (float32, one file a map).
+        path: ``NAME.nii[.gz]``, ``NAME.mha`` and ``NAME.nrrd`` become ``NAME_mean.nii[.gz]`` and so on; of DICOM a
+            folder, new or empty.
+        format: "nifti", "metaimage", "nrrd" (as float32), "dicom" (16-bit series), "parametric-map" (float32, one
+            file a map), "bart" (complex), or "fastmri": one file of the mean's magnitude, cut as a submission is.
         maps: arrays ``([problem,] channel, [z,] y, x)`` by name, with one channel; problems are slices.
         attributes: of the posterior; `Volume.attributes` in them says where x stands.
         like: a volume in the same place, instead of that.
-        details: see `dicom_write.write`.
-        anonymise: see `dicom_write.write`; NIfTI holds no patient data.
+        details: see `invdiff.datasets.dicom.writer.write`.
+        anonymise: see `invdiff.datasets.dicom.writer.write`; the others hold no patient data.
 
     Raises:
         InputError: the maps are no volume, or nothing says where they stand. FileError: they cannot be written.
         MissingExtraError: a library is not installed.
     """
     path = Path(path)
+    if format == "fastmri":
+        from invdiff.datasets.raw import fastmri
+
+        size = attributes.get("recon_rows"), attributes.get("recon_columns")
+        cut = (int(size[0]), int(size[1])) if size[0] and size[1] else None
+        images = _slices(maps["mean"], "mean")
+        return [fastmri.write_submission(path, images, cut, {"reconstruction": details or "invdiff"})]
+    if format == "bart":
+        from invdiff.datasets.raw import bart
+
+        named = {path.with_name(f"{_split(path, format)[0]}_{k}.cfl"): _slices(v, k) for k, v in maps.items()}
+        return [bart.write(file, values.transpose(1, 2, 0), ("x", "y", "z")) for file, values in named.items()]
     place = like or from_attributes(attributes)
     volumes = {name: _volume(array, place, name) for name, array in maps.items()}
+    stem, suffix = _split(path, format)
+    named = {path.with_name(f"{stem}_{k}{suffix}"): v for k, v in volumes.items()}
     if format == "nifti":
         from invdiff.datasets import nifti
 
-        stem, suffix = _split(path)
-        return nifti.write_all({path.with_name(f"{stem}_{k}{suffix}"): v for k, v in volumes.items()}, details)
-    # DICOM images are real: of complex x the magnitude.
+        return nifti.write_all(named, details)
+    # All others are real: of complex x the magnitude.
     real = {k: v.with_values(np.abs(v.values)) if np.iscomplexobj(v.values) else v for k, v in volumes.items()}
     if any(np.iscomplexobj(v.values) for v in volumes.values()):
         details = f"{details}{', ' if details else ''}magnitude of complex values"
-    from invdiff.datasets import dicom_map, dicom_write
+    if format in ("metaimage", "nrrd"):
+        from invdiff.datasets import itk
 
-    writer = dicom_map if format == "parametric-map" else dicom_write
-    return [writer.write(path, real, details=details, anonymise=anonymise)]
+        return itk.write_all({path.with_name(f"{stem}_{k}{suffix}"): v for k, v in real.items()})
+    from invdiff.datasets.dicom import parametric_map, writer
+
+    made = parametric_map if format == "parametric-map" else writer
+    return [made.write(path, real, details=details, anonymise=anonymise)]
 
 
-def _split(path: Path) -> tuple[str, str]:
-    for suffix in (".nii.gz", ".nii"):
-        if path.name.lower().endswith(suffix):
+def _split(path: Path, format: str) -> tuple[str, str]:
+    for suffix, of in _SUFFIXES.items():
+        if of == format and path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]
-    return path.name, ".nii.gz"
+    return path.name, next((suffix for suffix, of in _SUFFIXES.items() if of == format), "")
 
 
-def _volume(array: xr.DataArray, place: Volume | None, name: str) -> Volume:
+def _slices(array: xr.DataArray, name: str) -> NDArray[Any]:
+    """Values as ``(slices, y, x)``; problems are slices."""
     if array.dims[-3:] not in (("channel", "y", "x"), ("z", "y", "x")) or array.sizes.get("channel", 1) != 1:
         raise InputError(
             f"{name} has dimensions {dict(array.sizes)}; images are ([problem,] channel, [z,] y, x) with one channel"
         )
     if array.sizes.get("problem", 1) > 1 and array.sizes.get("z", 1) > 1:
         raise InputError(f"{name} holds {array.sizes['problem']} volumes; save them one by one")
-    values = array.values.reshape(-1, *array.shape[-2:])
+    values: NDArray[Any] = array.values.reshape(-1, *array.shape[-2:])
+    return values
+
+
+def _volume(array: xr.DataArray, place: Volume | None, name: str) -> Volume:
+    values = _slices(array, name)
     if place is not None:
         if place.values.shape != values.shape:
             raise InputError(f"{name} has shape {values.shape}, the place that it is to be in {place.values.shape}")

@@ -3,9 +3,9 @@
 A format is an entry point of the group ``invdiff.formats``: a module (or object) with
 
 - ``recognise(path) -> bool``, quick and without exceptions;
-- ``read(path, **options)``, which returns a `Measurement`, a `RawKspace` of which one is made here, or (for images,
-  which `read_volume` reads) a `Volume`. It gets the options that its signature names (all of them where it takes
-  ``**options``).
+- ``read(path, **options)``, which returns a `Measurement`, a `RawKspace` or `RawProjections` of which one is made here,
+  or (for images, which `read_volume` reads) a `Volume`. It gets the options that its signature names (all of them where
+  it takes ``**options``).
 
 An entry that names the function ``read`` itself stands for the module that it is in.
 """
@@ -20,7 +20,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from invdiff.datasets.kspace import RawKspace, to_measurement
+from invdiff.datasets import kspace, projections
+from invdiff.datasets.kspace import RawKspace
+from invdiff.datasets.projections import RawProjections
 from invdiff.datasets.volume import Volume
 from invdiff.errors import FileError, FormatError, InputError, UnknownNameError
 from invdiff.files import existing, head
@@ -30,6 +32,7 @@ from invdiff.measurement import Measurement
 __all__ = ["formats", "read", "read_volume"]
 
 _GROUP = "invdiff.formats"
+_MAKERS: dict[type, Any] = {RawKspace: kspace.to_measurement, RawProjections: projections.to_measurement}
 
 
 def formats() -> list[str]:
@@ -43,8 +46,10 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Measure
     Args:
         path: the file; its content decides, not its suffix.
         format: the name of a format, to be used without asking it whether it recognises the file.
-        options: for the format's own ``read`` (``slice``, for k-space), and for `to_measurement` where the file holds
-            raw k-space (``sigma``, ``n_sets``, ``calibration``, ``coil_maps``, ``keep_oversampling``).
+        options: for the format's own ``read`` (``slice``, for k-space), and for what makes a measurement of raw data:
+            `invdiff.datasets.kspace.to_measurement` (``sigma``, ``n_sets``, ``calibration``, ``coil_maps``,
+            ``keep_oversampling``) or `invdiff.datasets.projections.to_measurement` (``slice``, ``views``, ``bin``,
+            ``size``, ``sigma``, ``centre``).
 
     Raises:
         FileError: the file cannot be opened. FormatError: no format recognises it, or its content is not what it
@@ -55,10 +60,12 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Measure
     reader = _load(entry)
     own, rest = _split(options, reader.read)
     found = reader.read(path, **own)
-    if isinstance(found, RawKspace):
-        _, unknown = _split(rest, to_measurement)
+    make = _MAKERS.get(type(found))
+    if make is not None:
+        _, unknown = _split(rest, make)
         if not unknown:
-            return to_measurement(found, **rest)
+            made: Measurement = make(found, **rest)
+            return made
         rest = unknown
     elif isinstance(found, Volume):
         raise FormatError(
@@ -71,7 +78,7 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Measure
         )
     if rest:
         known = [*inspect.signature(reader.read).parameters][1:]
-        known += [*inspect.signature(to_measurement).parameters][1:] if isinstance(found, RawKspace) else []
+        known += [*inspect.signature(make).parameters][1:] if make else []
         raise InputError(
             f"{path} (format {entry.name}) was to be read with {', '.join(rest)}; its options are"
             f" {', '.join(known) or 'none'}"

@@ -114,9 +114,9 @@ def simulate(path: Path, seed: int = 0, size: int = 128) -> Tensor:
     Eight coils, about a quarter of the phase encodes (equispaced, and a fully sampled centre of an eighth), white
     noise. The file holds what a scanner's would: k-space, mask and header, and not the truth.
     """
-    from invdiff.datasets import fastmri
-    from invdiff.datasets.coils import coil_maps
     from invdiff.datasets.phantoms import ground_truth
+    from invdiff.datasets.phantoms.coils import coil_maps
+    from invdiff.datasets.raw import fastmri
     from invdiff.noise import Gaussian
     from invdiff.operators.mri.masks import equispaced_fraction_mask
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from invdiff.datasets.coils import coil_maps
 from invdiff.datasets.kspace import RawKspace, as_kspace, chosen_slices, sampled, to_measurement, without_oversampling
+from invdiff.datasets.phantoms.coils import coil_maps
 from invdiff.errors import FormatError, InputError, ShapeError
 from invdiff.operators.fourier import fft2c, ifft2c
 from invdiff.operators.mri.masks import equispaced_mask, gaussian_mask

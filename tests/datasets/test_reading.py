@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from invdiff.datasets import fastmri, reading
+from invdiff.datasets import reading
 from invdiff.datasets.kspace import RawKspace
+from invdiff.datasets.raw import fastmri
 from invdiff.errors import FileError, FormatError, InputError, InvdiffError, UnknownNameError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian

@@ -1,0 +1,215 @@
+"""MetaImage (``.mha``, ``.mhd``) and NRRD (``.nrrd``, ``.nhdr``) in and out, by SimpleITK; their world is LPS in mm.
+
+The header is looked at before the library takes memory for what it claims, and before it opens another file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from invdiff.datasets.volume import Volume
+from invdiff.errors import FileError, FormatError, InputError, missing_extra
+from invdiff.files import existing, head, replacing, sha256
+
+__all__ = ["read", "recognise", "write", "write_all"]
+
+_HEADER = 1 << 16  # bytes; real ones have some hundred
+_PACKED = 1100  # deflate makes nothing smaller than by 1032 times
+_SIZES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
+    "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+
+
+def recognise(path: str | Path) -> bool:
+    """Whether the file begins as MetaImage or NRRD does."""
+    path = Path(path)
+    try:
+        return path.is_file() and _library_name(head(path, 256)) is not None
+    except FileError:
+        return False
+
+
+def _library_name(first: bytes) -> str | None:
+    if first.startswith(b"NRRD000"):
+        return "NrrdImageIO"
+    key = first.split(b"=")[0].strip()
+    return "MetaImageIO" if b"=" in first and key in (b"ObjectType", b"NDims", b"Comment") else None
+
+
+def read(path: str | Path, volume: int | None = None) -> Volume:
+    """Read a volume.
+
+    Args:
+        path: of the file that has the header.
+        volume: which one of a file that holds several (along its fourth axis).
+
+    Returns:
+        Slices, rows and columns are the file's third, second and first axis. Such files name no unit.
+
+    Raises:
+        FileError: the file cannot be opened. FormatError: it is of neither format, is damaged, names data in another
+        folder, or holds vectors, NaN, or several volumes and none is named. InputError: there is no such volume.
+        MissingExtraError: SimpleITK is not installed.
+    """
+    library = _simpleitk()
+    path = existing(path)
+    name = _library_name(head(path, 256))
+    if name is None:
+        raise FormatError(f"{path} is neither MetaImage nor NRRD: it begins with {head(path)!r}")
+    _check(path, *(_nrrd(path) if name == "NrrdImageIO" else _metaimage(path)))
+    try:
+        image = library.ReadImage(str(path), imageIO=name)
+        values = library.GetArrayFromImage(image)
+        dimension, channels = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
+        place = [np.array(v) for v in (image.GetDirection(), image.GetSpacing(), image.GetOrigin())]
+    except MemoryError as error:
+        raise FileError(f"{path} does not fit into memory") from error
+    except Exception as error:  # the library says everything as a RuntimeError
+        reason = str(error).strip().splitlines()[-1]
+        raise FormatError(f"{path} cannot be read: {reason}; it is damaged or cut short, copy it again") from error
+    if channels != 1 and not np.iscomplexobj(values):
+        raise FormatError(f"{path} holds vectors of {channels} numbers; expected one number a voxel")
+    count = len(values) if dimension == 4 else 1
+    if dimension not in (2, 3, 4) or (count > 1 and volume is None):
+        named = f"; name one with volume=0 to {count - 1}" if dimension == 4 else ""
+        raise FormatError(f"{path} has {dimension} axes, {values.shape}; expected one volume{named}")
+    if volume is not None and not 0 <= volume < count:
+        raise InputError(f"{path} holds {count} volume(s); volume is {volume}, expected 0 to {count - 1}")
+    values = values[volume or 0] if dimension == 4 else values
+    values = values.astype(np.complex64 if np.iscomplexobj(values) else np.float32, copy=False)
+    if not np.isfinite(values).all():
+        raise FormatError(f"{path} holds NaN or infinity (in 32 bits) in {int((~np.isfinite(values)).sum())} voxels")
+    axes, affine = np.eye(3), np.eye(4)
+    d = min(dimension, 3)
+    axes[:d, :d] = place[0].reshape(dimension, dimension)[:d, :d] * place[1][:d]
+    affine[:3, :3], affine[:d, 3] = axes[:, ::-1], place[2][:d]
+    meta = {"file": str(path), "format": "metaimage" if name == "MetaImageIO" else "nrrd", "sha256": sha256(path)}
+    try:
+        return Volume(values.reshape((1,) * (3 - values.ndim) + values.shape), affine, meta=meta)
+    except InputError as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+def write(path: str | Path, volume: Volume) -> Path:
+    """Write a volume, as NRRD where the name ends in ``.nrrd``, as MetaImage in one file (``.mha``) otherwise.
+
+    Raises:
+        InputError: complex values, which these files have no way to hold. FileError: the file cannot be written.
+        MissingExtraError: SimpleITK is not installed.
+    """
+    return write_all({Path(path): volume})[0]
+
+
+def write_all(volumes: Mapping[Path, Volume]) -> list[Path]:
+    """Write several files as `write` does: all of them appear, or none."""
+    library = _simpleitk()
+    with ExitStack() as stack:
+        parts = [stack.enter_context(replacing(path)) for path in volumes]
+        for part, (path, volume) in zip(parts, volumes.items(), strict=True):
+            if np.iscomplexobj(volume.values):
+                raise InputError(
+                    f"{path}: values are complex; write the magnitude, or NIfTI (.nii.gz), which holds them"
+                )
+            image = library.GetImageFromArray(np.ascontiguousarray(volume.values))
+            lengths = volume.spacing[::-1]
+            image.SetSpacing([float(v) for v in lengths])
+            image.SetOrigin([float(v) for v in volume.affine[:3, 3]])
+            image.SetDirection([float(v) for v in (volume.affine[:3, 2::-1] / lengths).ravel()])
+            # The library picks the format by the suffix.
+            inner = part.with_name(part.name + (".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"))
+            try:
+                library.WriteImage(image, str(inner), useCompression=False)
+                if inner.stat().st_size < volume.values.nbytes:  # it does not always notice a full disk
+                    raise FileError(f"cannot write {path}: the disk is full")
+                inner.rename(part)
+            finally:
+                inner.unlink(missing_ok=True)
+    return list(volumes)
+
+
+def _check(path: Path, claimed: int, data: Path, packed: bool) -> None:
+    """Raise FormatError where the header promises more than its file of data can hold."""
+    if not data.is_file():
+        raise FormatError(f"{path} says that its values are in {data}, which does not exist")
+    held = data.stat().st_size
+    if claimed < 1 or claimed > held * (_PACKED if packed else 1):
+        raise FormatError(f"{path} claims {claimed} bytes of values, {data} has {held}; it is damaged or cut short")
+
+
+def _beside(path: Path, name: str) -> Path:
+    if not name or "/" in name or "\\" in name or name in (".", "..") or "%" in name or " " in name.strip():
+        raise FormatError(f"{path} says that its values are in {name!r}; expected one file in the same folder")
+    return path.parent / name.strip()
+
+
+def _fields(path: Path, text: bytes, between: str) -> dict[str, str]:
+    pairs = (line.partition(between) for line in text.decode("latin-1").splitlines())
+    found: dict[str, str] = {}
+    for key, mark, value in pairs:
+        if mark and found.setdefault(key.strip(), value.strip()) != value.strip():
+            raise FormatError(f"{path} has {key.strip()} twice; it is damaged")
+    return found
+
+
+def _count(path: Path, text: str | None, name: str) -> int:
+    """The product of whole numbers above zero."""
+    try:
+        sizes = [int(n) for n in (text or "").split()]
+    except ValueError:
+        sizes = []
+    if not 1 <= len(sizes) <= 8 or min(sizes) < 1:
+        raise FormatError(f"{path} has {name} {text!r}; expected whole numbers above 0")
+    return math.prod(sizes)
+
+
+def _metaimage(path: Path) -> tuple[int, Path, bool]:
+    """Bytes of all values, the file that holds them, and whether they are compressed."""
+    text, mark, rest = head(path, _HEADER).partition(b"ElementDataFile")
+    if not mark:
+        raise FormatError(f"{path} has no ElementDataFile; it is damaged or cut short, copy it again")
+    fields = _fields(path, text, "=")
+    size = _SIZES.get(fields.get("ElementType", "").removesuffix("_ARRAY"))
+    if size is None:
+        raise FormatError(f"{path} has ElementType {fields.get('ElementType')!r}; expected one of {', '.join(_SIZES)}")
+    channels = _count(path, fields.get("ElementNumberOfChannels", "1"), "ElementNumberOfChannels")
+    claimed = _count(path, fields.get("DimSize"), "DimSize") * size * channels
+    name = rest.partition(b"\n")[0].decode("latin-1").partition("=")[2].strip()
+    packed = fields.get("CompressedData", "False").lower() in ("true", "1")
+    text_values = fields.get("BinaryData", "True").lower() in ("false", "0")  # a digit and a space at least
+    return (
+        claimed // size * 2 if text_values else claimed,
+        path if name.upper() == "LOCAL" else _beside(path, name),
+        packed,
+    )
+
+
+def _nrrd(path: Path) -> tuple[int, Path, bool]:
+    text, mark, _ = head(path, _HEADER).replace(b"\r\n", b"\n").partition(b"\n\n")
+    fields = {key.lower(): value for key, value in _fields(path, text, ": ").items()}
+    name = fields.get("data file", fields.get("datafile"))
+    if not mark and name is None:
+        raise FormatError(f"{path} has no empty line after its header; it is damaged or cut short, copy it again")
+    kind = fields.get("type", "").lower()
+    wide = next((n for key, n in {"64": 8, "long long": 8, "double": 8, "8": 1, "char": 1, "16": 2, "short": 2,
+                                  "32": 4, "int": 4, "float": 4}.items() if key in kind), None)  # fmt: skip
+    if wide is None:
+        raise FormatError(f"{path} has type {kind!r}; expected numbers of 8 to 64 bits")
+    encoding = fields.get("encoding", "raw").lower()
+    claimed = _count(path, fields.get("sizes"), "sizes") * (wide if encoding != "ascii" else 1)
+    return claimed, path if name is None else _beside(path, name), encoding not in ("raw", "ascii")
+
+
+def _simpleitk() -> Any:
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise missing_extra("SimpleITK", "imaging", "MetaImage and NRRD") from error
+    SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
+    return SimpleITK

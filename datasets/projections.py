@@ -1,0 +1,300 @@
+"""Raw projections of a tomograph as files hold them, and the measurement made of them.
+
+What files leave out is found from the data, and said in ``meta["estimated"]``: the axis of rotation, the counts that
+one photon makes, the noise of line integrals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from invdiff.errors import FormatError, InputError, ShapeError
+from invdiff.measurement import Measurement
+from invdiff.noise import Gaussian, Transmission
+from invdiff.operators.ct import ConeCT, FanCT, ParallelCT, rotation_centre
+from invdiff.operators.ct.tomography import Tomography
+
+__all__ = ["RawProjections", "to_measurement"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class RawProjections:
+    """Projections, and what is known of the scanner; lengths in mm, angles in radians as `invdiff.operators.ct` has.
+
+    Attributes:
+        projections: ``(views, rows, channels)``: counts where `flats` are given, else line integrals (after the log).
+        angles: one a view, ``(views,)``.
+        flats: counts without the object, ``(frames, rows, channels)``, or None.
+        darks: counts without the beam, ``(frames, rows, channels)``; None for none.
+        spacing: of detector rows and channels; None if unknown, then lengths are counted in channels.
+        source_axis, source_detector: distances; None for parallel beams.
+        curved: channels on an arc around the source.
+        z: height of the source in each view, ``(views,)``; None for a circle.
+        offset: coordinate of the middle of the channels (`ParallelCT.detector_offset`); None to find it.
+        blank: photons behind air of line integrals, a number or ``(views, rows, channels)``, if known.
+        meta: what the file says of itself, no patient data; JSON values only.
+
+    Raises:
+        ShapeError: sizes do not fit. FormatError: NaN or infinity, or fewer counts in the beam than in the dark.
+    """
+
+    projections: Floats
+    angles: Floats
+    flats: Floats | None = None
+    darks: Floats | None = None
+    spacing: tuple[float, float] | None = None
+    source_axis: float | None = None
+    source_detector: float | None = None
+    curved: bool = False
+    z: Floats | None = None
+    offset: float | None = None
+    blank: float | Floats | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape, where = np.shape(self.projections), self.meta.get("file", "projections")
+        if len(shape) != 3 or 0 in shape:
+            raise ShapeError(f"{where}: projections have shape {shape}; expected (views, rows, channels)")
+        for name in ("angles", "z"):
+            values = getattr(self, name)
+            if values is not None and np.shape(values) != shape[:1]:
+                raise ShapeError(f"{where}: {name} has shape {np.shape(values)}; expected one a view, {shape[:1]}")
+        for name in ("flats", "darks"):
+            frames = getattr(self, name)
+            if frames is not None and (np.ndim(frames) != 3 or frames.shape[1:] != shape[1:] or len(frames) == 0):
+                raise ShapeError(f"{where}: {name} have shape {np.shape(frames)}; expected (frames, *{shape[1:]})")
+        for name in ("projections", "angles", "flats", "darks", "z"):
+            values = getattr(self, name)
+            if values is not None and not np.isfinite(values).all():
+                raise FormatError(f"{where}: {name} holds NaN or infinity; expected finite numbers")
+        if self.flats is not None and float(np.median(self._open()[0])) <= 0:
+            raise FormatError(f"{where}: flats are not brighter than darks; expected frames with and without the beam")
+
+    def _open(self) -> tuple[Floats, Floats]:
+        """Mean counts of the open beam above the dark, and the mean dark, ``(rows, channels)``."""
+        assert self.flats is not None
+        dark = np.zeros(self.flats.shape[1:]) if self.darks is None else self.darks.mean(0, dtype=np.float64)
+        return self.flats.mean(0, dtype=np.float64) - dark, dark
+
+
+def to_measurement(
+    raw: RawProjections,
+    slice: int | Sequence[int] | None = None,
+    views: int | None = None,
+    *,
+    bin: int = 1,
+    size: int | None = None,
+    sigma: float | None = None,
+    centre: float | None = None,
+) -> Measurement:
+    """Make the measurement ``y = A mu + noise``, y line integrals with a standard deviation each.
+
+    Rows of parallel beams are slices that do not mix: several become as many problems. Rows of a cone beam make one
+    volume; one row of it has to be the middle one, which is a fan.
+
+    Args:
+        raw: the scan.
+        slice: the detector row, or rows; all if None.
+        views: use this many of the views, spread evenly; all if None.
+        bin: number of neighbouring channels taken together, after which lengths of unknown unit count in those.
+        size: rows and columns of the image, which has to hold the whole object; as many as all views see if None.
+        sigma: standard deviation of all line integrals; found from the counts, or from their roughness, if None.
+        centre: channel (from 0, fractions allowed, before binning) that the axis of rotation falls on; if None the
+            file's, or found from all views and rows.
+
+    Returns:
+        Images are square and centred on the axis; mu is in 1/mm, or in one over a (binned) channel.
+
+    Raises:
+        InputError: an option is out of range, or the axis cannot be found. FormatError: no data are left.
+    """
+    where = str(raw.meta.get("file", "projections"))
+    count, rows, channels = raw.projections.shape
+    chosen, several = _rows(slice, rows, where)
+    if not isinstance(bin, int) or not 1 <= bin <= channels // 4:
+        raise InputError(f"bin is {bin}; it expects a number of neighbouring channels from 1 to {channels // 4}")
+    if views is not None and not 1 <= views <= count:
+        raise InputError(f"{where} holds {count} views; views is {views}, expected 1 to {count}")
+    y, deviation, notes = _line_integrals(raw, bin)
+    estimated = [name for name in notes if name == "counts_per_photon"]
+    if centre is not None:
+        offset = ((channels - 1) / 2 - centre) * _step(raw)
+    elif raw.offset is not None:
+        offset = raw.offset
+    else:
+        offset, estimated = _find_axis(raw, y, bin), [*estimated, "rotation_centre"]
+    keep = np.arange(count) if views is None else np.round(np.arange(views) * count / views).astype(int)
+    if size is not None and size < 2:
+        raise InputError(f"size is {size}; it expects a number of rows and columns from 2")
+    y, operator = y[keep][:, chosen], _tomograph(raw, bin, offset, keep, chosen, size)
+    if sigma is not None:
+        level: float | Tensor = float(sigma)
+    elif deviation is not None:
+        level = torch.from_numpy(deviation[keep][:, chosen]).float()
+    else:
+        level, estimated = _roughness(y), [*estimated, "sigma"]
+    data = torch.from_numpy(y).float()
+    stack = len(operator.range_shape) == 2  # (views, channels): each row is a problem
+    if stack:
+        data = data.transpose(0, 1).contiguous()
+        level = level.transpose(0, 1).contiguous() if isinstance(level, Tensor) else level
+        if not several:
+            data, level = data[0], level[0] if isinstance(level, Tensor) else level
+    meta = {
+        **raw.meta, **notes, "slice": chosen if several else chosen[0], "views": len(keep), "bin": bin,
+        "rotation_centre": (channels - 1) / 2 - offset / _step(raw), "estimated": estimated,
+    }  # fmt: skip
+    if isinstance(level, float):
+        meta["sigma"] = level
+    return Measurement(data, operator, Gaussian(level), _coords(operator, chosen if several and stack else None), meta,
+                       batched=stack and several)  # fmt: skip
+
+
+def _rows(slice: int | Sequence[int] | None, rows: int, where: str) -> tuple[list[int], bool]:
+    """The chosen rows, and whether there may be several."""
+    numbers = list(range(rows)) if slice is None else list(slice) if isinstance(slice, Sequence) else [slice]
+    if not numbers or not all(isinstance(n, (int, np.integer)) and 0 <= n < rows for n in numbers):
+        raise InputError(f"{where} holds {rows} row(s); slice is {slice!r}, expected a number from 0 to {rows - 1}")
+    return [int(n) for n in numbers], isinstance(slice, Sequence) or (slice is None and rows > 1)
+
+
+def _step(raw: RawProjections) -> float:
+    return 1.0 if raw.spacing is None else raw.spacing[1]
+
+
+def _binned(values: Floats, bin: int) -> Floats:
+    cut = values[..., : values.shape[-1] // bin * bin]
+    mean: Floats = cut.reshape(*cut.shape[:-1], -1, bin).mean(-1)
+    return mean
+
+
+def _line_integrals(raw: RawProjections, bin: int) -> tuple[Floats, Floats | None, dict[str, Any]]:
+    """Line integrals of the binned scan, their standard deviation where the counts tell it, and what was found."""
+    if raw.flats is None:
+        y = _binned(np.asarray(raw.projections, np.float64), bin)
+        if raw.blank is None:
+            return y, None, {}
+        blank = np.broadcast_to(raw.blank, raw.projections.shape)
+        return y, (_binned(blank, bin) * bin * np.exp(-y)).clip(0.5) ** -0.5, {}
+    open_beam, dark = raw._open()
+    gain, notes = _gain(raw)
+    counts = _binned(raw.projections - dark, bin) * bin / gain  # photons
+    blank = _binned(open_beam, bin) * bin / gain
+    read_out = 0.0
+    if raw.darks is not None and len(raw.darks) > 1:
+        read_out = float(np.sqrt(np.median(raw.darks.var(0, ddof=1)) * bin)) / gain
+    dead = blank <= 0
+    noise = Transmission(torch.from_numpy(np.where(dead, 1.0, blank)), read_out)
+    y = noise.from_counts(torch.from_numpy(np.where(dead, 1.0, counts))).double()
+    # The mean of the flats is uncertain, too, alike in all views.
+    variance = 1 / noise.weights(y).numpy() + 1 / (np.where(dead, 1.0, blank) * len(raw.flats))
+    values = y.numpy()
+    if dead.any():  # say nothing, and lie between their neighbours for methods that weigh all alike
+        notes["dead_channels"] = int(dead.sum())
+        for r, c in zip(*np.nonzero(dead), strict=True):
+            good = np.flatnonzero(~dead[r])
+            near = good[np.argsort(np.abs(good - c))[:2]] if len(good) else [c]
+            values[:, r, c] = values[:, r, near].mean(-1)
+        variance = np.where(dead, 1e6 * np.median(variance), variance)
+    return values, np.sqrt(variance), notes
+
+
+def _gain(raw: RawProjections) -> tuple[float, dict[str, Any]]:
+    """Counts that a photon makes: variance of the flats over their mean, the beam's own changes taken out."""
+    assert raw.flats is not None
+    if len(raw.flats) < 3:
+        return 1.0, {}
+    open_beam, dark = raw._open()
+    signal = raw.flats - dark
+    steady = signal / signal.mean(2, keepdims=True) * open_beam.mean(1)[None, :, None]
+    extra = 0.0 if raw.darks is None or len(raw.darks) < 3 else float(np.median(raw.darks.var(0, ddof=1)))
+    middle = (1 - 2 / (9 * (len(raw.flats) - 1))) ** 3  # the median of chi2 over its degrees of freedom
+    gain = (float(np.median(steady.var(0, ddof=1))) / middle - extra) / float(np.median(open_beam))
+    return (gain, {"counts_per_photon": gain}) if gain > 0 else (1.0, {})
+
+
+def _find_axis(raw: RawProjections, y: Floats, bin: int) -> float:
+    """Offset of the channels from all views; of rows, the median."""
+    step = bin * _step(raw)
+    n = y.shape[-1]
+    found = []
+    for r in range(y.shape[1]) if raw.source_axis is None else [y.shape[1] // 2]:
+        ends: dict[str, Any] = {"pixel_size": step, "detector_spacing": step, "truncated": True, "backend": "torch"}
+        if raw.source_axis is None:
+            probe: Tomography = ParallelCT((n, n), raw.angles, n, **ends)
+        else:
+            distances = {"source_axis": raw.source_axis, "source_detector": raw.source_detector, "curved": raw.curved}
+            probe = FanCT((2, 2), raw.angles, n, **ends, **distances)  # type: ignore[arg-type]
+        found.append(rotation_centre(probe, torch.from_numpy(np.ascontiguousarray(y[:, r]))))
+    # Channels that binning drops at the far end move the middle.
+    dropped = raw.projections.shape[-1] - n * bin
+    return float(np.median(found)) + dropped / 2 * _step(raw)
+
+
+def _tomograph(
+    raw: RawProjections, bin: int, offset: float, keep: NDArray[np.int_], chosen: list[int], size: int | None
+) -> Tomography:
+    step, rows = bin * _step(raw), raw.projections.shape[1]
+    channels = raw.projections.shape[-1] // bin
+    offset -= (raw.projections.shape[-1] - channels * bin) / 2 * _step(raw)
+    angles = np.asarray(raw.angles, np.float64)[keep]
+    shrink = 1.0 if raw.source_axis is None else raw.source_axis / float(raw.source_detector or raw.source_axis)
+    reach = (channels / 2 * step - abs(offset)) * shrink
+    if raw.source_axis is not None:
+        gamma = math.atan(reach / raw.source_axis)
+        reach = raw.source_axis * math.sin(gamma)  # the outermost ray's distance from the axis
+    pixel = step * shrink
+    size = size or max(2, 2 * int(reach / pixel))
+    common: dict[str, Any] = {"pixel_size": pixel, "detector_spacing": step, "detector_offset": offset}
+    common["unit"] = "pixel" if raw.spacing is None else "mm"
+    common["truncated"] = True  # what is air at the detector's edge may lie beyond it
+    if raw.spacing is None:
+        common |= {"pixel_size": 1.0, "detector_spacing": 1.0, "detector_offset": offset / bin}
+    if raw.source_axis is None:
+        return ParallelCT((size, size), angles, channels, **common)
+    ends = {"source_axis": raw.source_axis, "source_detector": raw.source_detector, "curved": raw.curved}
+    if raw.spacing is None:
+        raise InputError("fan and cone beams need the detector's spacing in mm, which the file does not give")
+    if len(chosen) == 1 and raw.z is None:
+        if abs(chosen[0] - (rows - 1) / 2) > 0.5:
+            raise InputError(f"row {chosen[0]} of a cone beam is no plane; only the middle one, {rows // 2}, is a fan")
+        return FanCT((size, size), angles, channels, **common, **ends)
+    height = raw.spacing[0] * shrink
+    climb = 0.0 if raw.z is None else float(np.ptp(raw.z))
+    depth = rows if raw.z is None else max(1, int(climb / height))
+    common |= {"pixel_size": (height, pixel, pixel), "detector_spacing": (raw.spacing[0], step)}
+    common |= {"detector_offset": (0.0, offset)}
+    z = None if raw.z is None else np.asarray(raw.z, np.float64)[keep] - float(np.mean(raw.z))
+    if len(chosen) != rows:
+        raise InputError(f"{len(chosen)} of {rows} rows of a cone beam were chosen; all are needed, or the middle one")
+    return ConeCT((depth, size, size), angles, (rows, channels), z=z, **common, **ends)
+
+
+def _roughness(y: Floats) -> float:
+    """Noise of smooth profiles: the median of their second differences, which is 0.6745 sqrt(6) sigma."""
+    rough = float(np.median(np.abs(np.diff(y, 2, axis=-1)))) / (0.6745 * math.sqrt(6))
+    if not rough > 0:
+        raise InputError("the line integrals are free of noise; give sigma, their standard deviation")
+    return rough
+
+
+def _coords(operator: Tomography, rows: list[int] | None) -> dict[str, Any]:
+    g = operator.geometry
+    unit = operator.unit
+    coords: dict[str, Any] = {}
+    for name, n, step in zip("zyx", g.shape, g.spacing, strict=True):
+        if name != "z" or not g.planar:
+            coords[name] = ((name,), (np.arange(n) - (n - 1) / 2) * step, {"units": unit})
+    if rows is not None:
+        coords["problem"] = (("problem",), np.asarray(rows), {"long_name": "detector row"})
+    return coords
