@@ -20,7 +20,8 @@ from invdiff.networks.precondition import Preconditioned
 from invdiff.networks.unet import UNet
 from invdiff.training.config import DataConfig, TrainConfig
 from invdiff.training.data import PatchStream, make_pool
-from invdiff.training.run import _noise, denoising_psnr
+from invdiff.training.losses import noise_levels
+from invdiff.training.validate import denoising_psnr
 
 
 class Monai(nn.Module):
@@ -65,11 +66,12 @@ def fit(name: str, config: TrainConfig, images: Tensor, held_out: Tensor, minute
         for group in optimiser.param_groups:
             group["lr"] = 5e-4 * min(1.0, (step + 1) / 50, 2 * (1 - spent) + 0.02)
         clean = stream.batch(step, config.batch).to(memory_format=torch.channels_last)
-        sigma, noise = _noise(torch.Generator().manual_seed(step), config, clean)
+        rng = torch.Generator().manual_seed(step)
+        sigma = noise_levels(rng, len(clean), config, net)
+        noise = torch.randn(clean.shape, generator=rng)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             out = net(clean + sigma[:, None, None, None] * noise, sigma)
-        weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-        loss = (weight * (out.float() - clean).square().mean((1, 2, 3))).mean()
+        loss = (net.weight(sigma) * (out.float() - clean).square().mean((1, 2, 3))).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -84,7 +86,7 @@ def fit(name: str, config: TrainConfig, images: Tensor, held_out: Tensor, minute
         "forward_ms_128x128": round(1e3 * seconds, 1),
         "steps": step,
         "ms_per_step": round(60e3 * minutes / step, 1),
-        "psnr_db": denoising_psnr(net, PatchStream(held_out, config.data.patch, "complex", 1)),
+        "psnr_db": denoising_psnr(net, PatchStream(held_out, config.data.patch, "complex", 1).batch(0, 64)),
     }
 
 

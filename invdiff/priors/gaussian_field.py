@@ -56,6 +56,33 @@ class GaussianFieldPrior(Prior):
         self.sigma_min = 2e-3 * self.scale
         self.sigma_max = max(40 * self.scale, 10 * math.sqrt(float(self.spectrum.max())))
 
+    @classmethod
+    def fit(cls, images: Tensor, mean: str = "pixel") -> GaussianFieldPrior:
+        """The field with the mean and the power spectrum of images ``(n, channels, *spatial)``, real or complex.
+
+        The best prior that knows second moments alone and no place: a baseline that a network has to beat. Images are
+        taken as periodic, so opposite edges that differ show as power along the axes.
+
+        Args:
+            mean: "pixel" for the mean of each pixel, "constant" for one number.
+
+        Raises InputError for fewer than two images, other words, or images that do not vary.
+        """
+        if len(images) < 2 or images.ndim < 3 or mean not in ("pixel", "constant"):
+            raise InputError(
+                f"fit got images {tuple(images.shape)} and mean {mean!r}; expected at least 2 images (n, channels, ...)"
+                " and 'pixel' or 'constant'"
+            )
+        wide = images.to(torch.complex128 if images.is_complex() else torch.float64)
+        middle = wide.mean(0) if mean == "pixel" else wide.mean()
+        axes = tuple(range(2, images.ndim))
+        power = torch.fft.fftn(wide - middle, dim=axes, norm="ortho").abs() ** 2
+        # the mean was fitted too: one image less, or one number less
+        count = (len(images) - 1) * images.shape[1] if mean == "pixel" else len(images) * images.shape[1]
+        spectrum = torch.fft.fftshift(power.sum((0, 1)) / count / (2 if images.is_complex() else 1))
+        domain = "complex" if images.is_complex() else "real"
+        return cls(spectrum, middle.to(images.dtype), domain, images.shape[1])
+
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return the Wiener-filtered x ``(N, channels, *spatial)``; sigma ``(1,)`` or ``(N,)``."""
         mean, variances, noise = self._at(x, sigma)

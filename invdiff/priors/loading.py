@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from invdiff.errors import FileError, FormatError
-from invdiff.priors.adapters import NetworkPrior
+from invdiff.errors import FileError, FormatError, UnknownNameError
+from invdiff.priors.adapters.network import NetworkPrior
+from invdiff.priors.affine import Affine
 from invdiff.priors.base import Prior, Units, as_prior
 
 __all__ = ["load_prior", "shipped_priors"]
@@ -35,8 +36,7 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
     """
     from safetensors.torch import load_file
 
-    from invdiff.networks.precondition import Preconditioned
-    from invdiff.networks.unet import UNet
+    from invdiff.networks.build import denoiser
 
     path = Path(name)
     if not path.is_file():
@@ -50,23 +50,33 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
             f" {', '.join([*shipped_priors(), *sorted(plugins)]) or 'none in this installation'}"
         )
     card = _card(path)
-    shape = {k: v for k, v in card["architecture"].items() if k != "type"}
-    channels = 2 if card["domain"] == "complex" else 1
-    network = Preconditioned(UNet(channels, channels, **shape), float(card["sigma_data"]))
+    channels = int(card.get("channels", 2 if card["domain"] == "complex" else 1))
+    told = card.get("condition") or {}
+    conditions = int(told.get("channels", 2 if told.get("kind") == "position" else 0))
     try:
+        network = denoiser(
+            card["architecture"], channels, conditions, card.get("objective", "edm"), float(card["sigma_data"])
+        )
         network.backbone.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, UnknownNameError) as error:
         raise FormatError(f"{path}: tensors do not fit the architecture its card names: {error}") from error
     units = card.get("units")
-    return NetworkPrior(
-        network.to(memory_format=torch.channels_last).to(device),  # type: ignore[call-overload]
+    axes = int(card.get("axes", 2))
+    if axes == 2:
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    prior = NetworkPrior(
+        network.to(device),
         domain=card["domain"],
         sigma_min=float(card["sigma_min"]),
         sigma_max=float(card["sigma_max"]),
         scale=float(card["sigma_data"]),
         units=Units(units["quantile"], units["value"]) if units else None,
         card=card,
+        condition="position" if told.get("kind") == "position" else None,
+        axes=axes,
     )
+    affine = card.get("affine")
+    return Affine(prior, float(affine["factor"]), float(affine["shift"])) if affine else prior
 
 
 def _card(path: Path) -> dict[str, Any]:

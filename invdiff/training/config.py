@@ -3,62 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from invdiff.errors import FileError, InputError
+from invdiff.training.data_config import DataConfig, ImagesConfig, MeasurementsConfig
+from invdiff.training.strict import Strict
 
-__all__ = ["DataConfig", "NetworkConfig", "TrainConfig", "load_config"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+__all__ = ["DataConfig", "ImagesConfig", "NetworkConfig", "TrainConfig", "load_config"]
 
 
-class DataConfig(_Strict):
-    """Procedural images: how many to make, of what kinds, and how patches are cut from them."""
+def _kind(default: str) -> Discriminator:
+    """Tell the members of a union apart by their field `kind`, which may be left out for the first of them."""
 
-    kinds: list[Literal["head", "body", "leaves"]] = ["head", "body", "leaves"]
-    pool: int = Field(2000, ge=8, description="images of each size, made once, then cut into patches again and again")
-    sizes: list[Annotated[int, Field(ge=32)]] = Field([256, 128], min_length=1, description="pixels across")
-    patch: int = Field(64, ge=16)
-    texture: float = Field(0.1, ge=0, description="largest relative amplitude of the grain laid over the images")
-    seed: int = 0
+    def of(value: Any) -> str:
+        return str(value.get("kind", default) if isinstance(value, dict) else getattr(value, "kind", default))
+
+    return Discriminator(of)
 
 
-class NetworkConfig(_Strict):
+class NetworkConfig(Strict):
     """The backbone's shape (see `invdiff.networks.unet.UNet`)."""
 
+    kind: Literal["unet"] = "unet"
     channels: list[int] = [96, 128, 160]
     blocks: int = 2
     embedding: int = 128
     fold: int = 2
 
 
-class TrainConfig(_Strict):
+Data = Annotated[
+    Annotated[DataConfig, Tag("phantoms")]
+    | Annotated[ImagesConfig, Tag("images")]
+    | Annotated[MeasurementsConfig, Tag("measurements")],
+    _kind("phantoms"),
+]
+
+
+class TrainConfig(Strict):
     """A whole run. Sigma is in units of the images, whose bright tissue has magnitude about 1."""
 
     name: str
     description: str = ""
     domain: Literal["real", "complex"] = "complex"
-    data: DataConfig = DataConfig()
+    data: Data = DataConfig()
     network: NetworkConfig = NetworkConfig()
+    objective: Literal["edm", "flow"] = Field("edm", description="EDM preconditioning, or linear flow matching")
     start_from: str | None = None
     steps: int = Field(20000, ge=1)
     batch: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     warmup: int = Field(300, ge=0)
     decay_from: float = Field(0.5, ge=0, le=1, description="fraction of the steps after which the rate falls to 1 %")
+    noise_levels: Literal["log-normal", "uniform-time"] = "log-normal"
     log_sigma_mean: float = -2.0
     log_sigma_std: float = Field(1.4, gt=0)
     sigma_min: float = Field(0.003, gt=0)
     sigma_max: float = Field(20.0, gt=0)
+    balance: Literal["no", "uncertainty", "pcgrad"] = "no"
+    intervals: int = Field(5, ge=2, description="of noise, among which `balance` balances the loss")
     ema: float = Field(0.999, ge=0, lt=1)
     clip: float = Field(1.0, gt=0)
     mixed_precision: Literal["no", "bf16"] = "bf16"
     checkpoint_every: int = Field(500, ge=1)
+    validate_every: int = Field(0, ge=0, description="steps between validations; 0 for one at the end")
     seed: int = 0
 
 

@@ -6,13 +6,17 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from invdiff.training.config import DataConfig
+from invdiff.training.data_config import DataConfig
+from invdiff.training.sources import Batch
 
-__all__ = ["PatchStream", "make_pool"]
+__all__ = ["PatchStream", "PhantomSource", "make_pool"]
+
+_FAR = 7919  # between the seeds of the images that are trained on and those that are held out
 
 
 def make_pool(data: DataConfig, seed: int, count: int, cache: Path) -> list[Tensor]:
@@ -55,18 +59,57 @@ def _band_limit(images: Tensor, seed: int) -> Tensor:
     return out
 
 
+class PhantomSource:
+    """Patches of procedural images as training wants them: see `PatchStream` and `invdiff.training.sources`."""
+
+    def __init__(self, data: DataConfig, domain: str, seed: int, cache: Path) -> None:
+        self.domain, self.channels, self.conditions = domain, (2 if domain == "complex" else 1), 2 * data.position
+        self.card: dict[str, Any] = {"units": {"kind": "relative", "quantile": 0.99, "value": 0.8}}
+        if data.position:
+            self.card["condition"] = {"kind": "position"}
+        seen = make_pool(data, data.seed, data.pool, cache)
+        rest = make_pool(data, data.seed + _FAR, max(8, data.pool // 50), cache)
+        self.streams = [
+            PatchStream(images, data.patch, domain, start, data.texture, data.position)
+            for images, start in ((seen, seed), (rest, 1))
+        ]
+
+    def batch(self, step: int, n: int) -> Batch:
+        """Training batch number `step`."""
+        return Batch(*self.streams[0].with_positions(step, n))
+
+    def held_out(self, step: int, n: int) -> Batch:
+        """Patches of images that are never trained on."""
+        return Batch(*self.streams[1].with_positions(step, n))
+
+
 class PatchStream:
     """Batches of patches ``(n, channels, patch, patch)``: random crop, zoom, flip, scale, grain and (complex) phase.
 
     Grain is a random field, white to pink, that multiplies the image: tissue is not as smooth as a drawing, and a
     prior that believes it is gives draws that are too certain. Complex images have a little of it across the phase.
+
+    Where `position` is on, patches are cut upright at the images' own scale, so that their place means something.
     """
 
-    def __init__(self, images: list[Tensor], patch: int, domain: str, seed: int, texture: float = 0.1) -> None:
+    def __init__(
+        self,
+        images: list[Tensor],
+        patch: int,
+        domain: str,
+        seed: int,
+        texture: float = 0.1,
+        position: bool = False,
+    ) -> None:
         self.images, self.patch, self.domain, self.seed, self.texture = images, patch, domain, seed, texture
+        self.position = position
 
     def batch(self, step: int, n: int) -> Tensor:
         """Return batch number `step`; the same for the same (seed, step, n) on every machine."""
+        return self.with_positions(step, n)[0]
+
+    def with_positions(self, step: int, n: int) -> tuple[Tensor, Tensor | None]:
+        """The batch, and where its pixels lie in their images ``(n, 2, patch, patch)`` if `position` is on."""
         from invdiff.datasets.phantoms import smooth_phase
 
         rng = torch.Generator().manual_seed(self.seed * 1_000_000_007 + step)
@@ -74,8 +117,14 @@ class PatchStream:
         pools = torch.randint(len(self.images), (n,), generator=rng).tolist()
         which = torch.randint(min(map(len, self.images)), (n,), generator=rng).tolist()
         u = torch.rand(n, 6, generator=rng).tolist()
+        where = torch.empty(n, 2, self.patch, self.patch) if self.position else None
         for i in range(n):
-            crop = self._zoomed(self.images[pools[i]][which[i]], u[i][0], u[i][1], u[i][2], rng)
+            image = self.images[pools[i]][which[i]]
+            if where is not None:
+                crop, where[i] = _placed(image.float(), self.patch, u[i][1], u[i][2])
+                out[i] = crop * (0.35 + 1.0 * u[i][5])
+                continue
+            crop = self._zoomed(image, u[i][0], u[i][1], u[i][2], rng)
             if u[i][3] < 0.5:
                 crop = crop.flip(1)
             crop = torch.rot90(crop, int(u[i][4] * 4))
@@ -84,11 +133,11 @@ class PatchStream:
         bright = out
         out = out * (1 + strength * _grain(rng, n, self.patch))
         if self.domain == "real":
-            return out[:, None]
+            return out[:, None], where
         across = 0.3 * strength * bright * _grain(rng, n, self.patch)
         phase = smooth_phase(rng, (n, self.patch, self.patch))
         cos, sin = phase.cos(), phase.sin()
-        return torch.stack([out * cos - across * sin, out * sin + across * cos], 1)
+        return torch.stack([out * cos - across * sin, out * sin + across * cos], 1), where
 
     def _zoomed(self, image: Tensor, how: float, down: float, right: float, rng: torch.Generator) -> Tensor:
         """A patch at the images' own scale, at half of it by averaging, or by keeping the inner half of k-space."""
@@ -102,6 +151,15 @@ class PatchStream:
         k = torch.fft.fftshift(torch.fft.fft2(_crop(image, 2 * side, down, right, rng)))
         k = k[side // 2 : side // 2 + side, side // 2 : side // 2 + side]
         return torch.fft.ifft2(torch.fft.ifftshift(k)).real[rim : rim + patch, rim : rim + patch] / 4
+
+
+def _placed(image: Tensor, side: int, down: float, right: float) -> tuple[Tensor, Tensor]:
+    """Cut a square, and the coordinates of its pixels in the image."""
+    from invdiff.priors.adapters.network import positions
+
+    room = image.shape[-1] - side + 1
+    rows, columns = (slice(int(v * room), int(v * room) + side) for v in (down, right))
+    return image[rows, columns], positions(tuple(image.shape))[:, rows, columns]
 
 
 def _crop(image: Tensor, side: int, down: float, right: float, rng: torch.Generator) -> Tensor:

@@ -1,14 +1,11 @@
-"""`invdiff train`: fit a denoiser to procedural images; checkpoints at intervals, goes on after an interruption.
+"""`invdiff train`: fit a denoiser; checkpoints at intervals, goes on after an interruption to the same bits.
 
-Loss (Karras et al., 2022, arXiv 2206.00364): ``E w(sigma) |D(x0 + sigma n, sigma) - x0|^2`` with
-``w = (sigma^2 + s^2)/(sigma s)^2``, log sigma normal, s the standard deviation of the data.
+Loss (Karras et al., 2022, arXiv 2206.00364): ``E w(sigma) |D(x0 + sigma n, sigma) - x0|^2``, with the weight w of the
+objective (`invdiff.networks.precondition`) and sigma drawn as `invdiff.training.losses.noise_levels` says.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,24 +14,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from invdiff.errors import FileError, FormatError, missing_extra
-from invdiff.networks.precondition import Preconditioned
-from invdiff.networks.unet import UNet
+from invdiff.errors import InputError, missing_extra
+from invdiff.networks.build import denoiser
 from invdiff.training.config import TrainConfig
-from invdiff.training.data import PatchStream, make_pool
+from invdiff.training.losses import by_interval, intervals, noise_levels, project_conflicts
+from invdiff.training.sources import Batch, Source, make_source
+from invdiff.training.state import export, resume, save, warm_start
+from invdiff.training.validate import note
 
-__all__ = ["train", "denoising_psnr"]
+__all__ = ["train"]
 
-VALIDATION_SIGMAS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_NAMES = {"unet": "UNet"}  # of the architectures, in configurations and in cards
 
 
-def train(config: TrainConfig, folder: Path, report: Callable[[str], None] = print, progress: bool = True) -> Path:
+def train(
+    config: TrainConfig,
+    folder: Path,
+    report: Callable[[str], None] = print,
+    progress: bool = True,
+    source: Source | None = None,
+) -> Path:
     """Train as the configuration says and return the path of the finished weights ``folder/NAME.safetensors``.
 
-    The folder holds ``checkpoint.pt`` while the run lasts; calling again with the same folder goes on from it.
+    The folder holds ``checkpoint.pt`` while the run lasts; calling again with the same folder goes on from it. It also
+    gets ``validation.json`` (PSNR by step and sigma), ``validation.png`` and ``samples.png``. Under ``accelerate
+    launch`` each process takes batches of its own.
+
+    Args:
+        source: data to take in place of those that ``config.data`` names.
 
     Raises:
         MissingExtraError: `accelerate` is not installed. FileError: the checkpoint is of another configuration.
+        InputError: pcgrad on several processes.
     """
     try:
         from accelerate import Accelerator
@@ -45,63 +56,73 @@ def train(config: TrainConfig, folder: Path, report: Callable[[str], None] = pri
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available() and not _mps_available()
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    cache = folder / "cache"
-    with accelerator.main_process_first():
-        images = make_pool(config.data, config.data.seed, config.data.pool, cache)
-        held_out = make_pool(config.data, config.data.seed + 7919, max(8, config.data.pool // 50), cache)
-    torch.manual_seed(config.seed)
-    channels = 2 if config.domain == "complex" else 1
     rank, world = accelerator.process_index, accelerator.num_processes
-    stream = PatchStream(images, config.data.patch, config.domain, config.seed * world + rank, config.data.texture)
-    sigma_data = float(stream.batch(0, 256).std())
-    model = Preconditioned(UNet(channels, channels, **config.network.model_dump()), sigma_data)
+    if config.balance == "pcgrad" and world > 1:
+        raise InputError(f"balance is pcgrad, which runs in one process; this run has {world}: take 'uncertainty'")
+    folder.mkdir(parents=True, exist_ok=True)
+    if source is None:
+        with accelerator.main_process_first():
+            source = make_source(config, folder / "cache")
+    torch.manual_seed(config.seed)
+    sigma_data = float(source.batch(0, 256).x.std())
+    shape = {"type": _NAMES[config.network.kind], **config.network.model_dump(exclude={"kind"})}
+    model: Any = denoiser(shape, source.channels, source.conditions, config.objective, sigma_data)
     if config.start_from:
-        _warm_start(model, config.start_from)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        warm_start(model.backbone, config.start_from)
+    if source.batch(0, 1).x.ndim == 4:
+        model = model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     average = [p.detach().clone().to(accelerator.device) for p in model.parameters()]
     model, optimiser = accelerator.prepare(model, optimiser)
-    checkpoint = folder / "checkpoint.pt"
-    start, loss_mean = 0, 1.0
+    plain = accelerator.unwrap_model(model)
+    edges = _edges(config, plain)
+    size = torch.zeros(config.intervals)  # running mean loss of each interval, for balance = uncertainty
+    checkpoint, start, loss_mean = folder / "checkpoint.pt", 0, 1.0
     if checkpoint.is_file():
-        start, loss_mean = _resume(checkpoint, config, accelerator.unwrap_model(model), optimiser, average)
+        numbers, extra = resume(checkpoint, config, plain, optimiser)
+        start, loss_mean, size = numbers["step"], numbers["loss"], extra["size"]
+        for a, b in zip(average, extra["average"], strict=True):
+            a.copy_(b)
         report(f"going on from step {start}")
     bar = tqdm(total=config.steps, initial=start, disable=not (progress and accelerator.is_main_process), unit="step")
     began = time.monotonic()
     for step in range(start, config.steps):
         for group in optimiser.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config)
-        clean = stream.batch(step, config.batch).to(accelerator.device, memory_format=torch.channels_last)
-        rng = torch.Generator().manual_seed((config.seed * world + rank) * 2_000_003 + 17 * step + 5)
-        sigma, noise = _noise(rng, config, clean)
-        with accelerator.autocast():
-            denoised = model(clean + sigma[:, None, None, None] * noise, sigma)
-        weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-        loss = (weight * (denoised.float() - clean).square().mean((1, 2, 3))).mean()
+        batch = source.batch(step * world + rank, config.batch)
+        sigma, losses = _losses(accelerator, model, config, batch, (config.seed * world + rank) * 2_000_003 + 17 * step)
         optimiser.zero_grad(set_to_none=True)
-        accelerator.backward(loss)
+        if config.balance == "pcgrad":
+            _pcgrad(plain, losses, sigma, edges, step)
+        else:
+            if config.balance == "uncertainty":
+                losses, size = _balanced(accelerator, losses, sigma, edges, size)
+            accelerator.backward(losses.mean())
         accelerator.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
         decay = min(config.ema, (1 + step) / (10 + step))
-        torch._foreach_lerp_(average, [p.detach() for p in accelerator.unwrap_model(model).parameters()], 1 - decay)
-        loss_mean = 0.99 * loss_mean + 0.01 * float(loss.detach())
+        torch._foreach_lerp_(average, [p.detach() for p in plain.parameters()], 1 - decay)
+        loss_mean = 0.99 * loss_mean + 0.01 * float(losses.detach().mean())
         bar.update()
         bar.set_postfix(loss=f"{loss_mean:.4f}", refresh=False)
-        if (step + 1) % config.checkpoint_every == 0 and accelerator.is_main_process:
-            _save(checkpoint, config, step + 1, loss_mean, accelerator.unwrap_model(model), optimiser, average)
-            rate = (step + 1 - start) / (time.monotonic() - began)
-            report(f"step {step + 1} loss {loss_mean:.4f} ({rate:.1f} steps/s)")
+        done, last = step + 1, step + 1 == config.steps
+        if accelerator.is_main_process:
+            if done % config.checkpoint_every == 0:
+                numbers = {"step": done, "loss": loss_mean}
+                save(checkpoint, config, numbers, plain, optimiser, {"average": average, "size": size})
+                rate = (done - start) / (time.monotonic() - began)
+                report(f"step {done} loss {loss_mean:.4f} ({rate:.1f} steps/s)")
+            if config.validate_every and done % config.validate_every == 0 and not last:
+                current = _swap(plain, average)
+                report(f"step {done} denoising PSNR in dB by sigma: {note(folder, done, plain, config, source)}")
+                _swap(plain, current)
     bar.close()
     accelerator.wait_for_everyone()
-    net = accelerator.unwrap_model(model)
-    with torch.no_grad():
-        for p, a in zip(net.parameters(), average, strict=True):
-            p.copy_(a)
+    _swap(plain, average)
     target = folder / f"{config.name}.safetensors"
     if accelerator.is_main_process:
-        psnr = denoising_psnr(net, PatchStream(held_out, config.data.patch, config.domain, 1, config.data.texture))
-        _export(net, config, sigma_data, psnr, target)
+        psnr = note(folder, config.steps, plain, config, source)
+        export(plain, config, source, psnr, target)
         report(f"wrote {target}; denoising PSNR in dB by sigma: {psnr}")
     return target
 
@@ -116,102 +137,53 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return warm * max(0.01, min(1.0, left))
 
 
-def _noise(rng: torch.Generator, config: TrainConfig, clean: Tensor) -> tuple[Tensor, Tensor]:
-    log_sigma = config.log_sigma_mean + config.log_sigma_std * torch.randn(clean.shape[0], generator=rng)
-    sigma = log_sigma.clamp(math.log(config.sigma_min), math.log(config.sigma_max)).exp()
-    noise = torch.randn(clean.shape, generator=rng)
-    return sigma.to(clean.device), noise.to(clean.device, memory_format=torch.channels_last)
+def _losses(accelerator: Any, model: Any, config: TrainConfig, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
+    """Noise levels and weighted losses of a batch, each ``(n,)``."""
+    layout = torch.channels_last if batch.x.ndim == 4 else torch.contiguous_format
+    clean = batch.x.to(accelerator.device, memory_format=layout)
+    rng = torch.Generator().manual_seed(seed + 5)
+    net = accelerator.unwrap_model(model)
+    sigma = noise_levels(rng, len(clean), config, net).to(clean.device)
+    noise = torch.randn(clean.shape, generator=rng).to(clean.device, memory_format=layout)
+    given = () if batch.condition is None else (batch.condition.to(clean.device),)
+    with accelerator.autocast():
+        denoised = model(clean + sigma.reshape(-1, *(1,) * (clean.ndim - 1)) * noise, sigma, *given)
+    return sigma, net.weight(sigma) * (denoised.float() - clean).square().flatten(1).mean(1)
 
 
-def denoising_psnr(net: torch.nn.Module, stream: PatchStream, count: int = 64) -> dict[str, float]:
-    """PSNR in dB (peak 1) of the denoised real components on held-out patches, for several sigma."""
-    clean = stream.batch(0, count)
-    device = next(net.parameters()).device
-    out = {}
-    rng = torch.Generator().manual_seed(11)
-    for sigma in VALIDATION_SIGMAS:
-        noisy = clean + sigma * torch.randn(clean.shape, generator=rng)
-        with torch.inference_mode():
-            denoised = net(noisy.to(device), torch.full((count,), sigma, device=device)).cpu()
-        out[str(sigma)] = round(-10 * math.log10(float((denoised - clean).square().mean())), 3)
-    return out
+def _edges(config: TrainConfig, net: Any) -> Tensor:
+    levels = noise_levels(torch.Generator().manual_seed(0), 400, config, net)
+    return intervals(levels, config.intervals)
 
 
-def _save(
-    path: Path, config: TrainConfig, step: int, loss: float, net: Any, optimiser: Any, average: list[Tensor]
-) -> None:
-    content = {
-        "config": config.model_dump_json(),
-        "step": step,
-        "loss": loss,
-        "net": net.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "average": average,
-    }
-    part = path.with_suffix(".part")
-    torch.save(content, part)
-    os.replace(part, path)
+def _balanced(accelerator: Any, losses: Tensor, sigma: Tensor, edges: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses over the running mean loss of their interval: learned uncertainty at its fixed point."""
+    mean, share = (accelerator.reduce(v, "mean").cpu() for v in by_interval(losses.detach(), sigma, edges))
+    size = torch.where(share > 0, torch.where(size > 0, 0.99 * size + 0.01 * mean, mean), size)
+    return losses / size.to(losses)[torch.bucketize(sigma, edges.to(sigma))], size
 
 
-def _resume(path: Path, config: TrainConfig, net: Any, optimiser: Any, average: list[Tensor]) -> tuple[int, float]:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    saved = json.loads(content["config"])
-    now = config.model_dump(mode="json")
-    for field in ("network", "domain", "data"):
-        if saved[field] != now[field]:
-            raise FileError(f"{path} was written with another {field} ({saved[field]}); this run has {now[field]}")
-    net.load_state_dict(content["net"])
-    optimiser.load_state_dict(content["optimiser"])
-    for a, b in zip(average, content["average"], strict=True):
-        a.copy_(b)
-    return int(content["step"]), float(content["loss"])
+def _pcgrad(net: Any, losses: Tensor, sigma: Tensor, edges: Tensor, step: int) -> None:
+    """Set the gradients of the network to the sum of the intervals' gradients without their conflicts."""
+    parameters = list(net.parameters())
+    mean, share = by_interval(losses, sigma, edges)
+    present = [i for i in range(len(mean)) if share[i] > 0]
+    flat = []
+    for i in present:
+        found = torch.autograd.grad(mean[i] * share[i], parameters, retain_graph=True, allow_unused=True)
+        parts = [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
+        flat.append(torch.cat([g.flatten() for g in parts]))
+    rng = torch.Generator().manual_seed(step)
+    order = [[j for j in torch.randperm(len(flat), generator=rng).tolist() if j != i] for i in range(len(flat))]
+    total = project_conflicts(flat, order)
+    for p, g in zip(parameters, total.split([p.numel() for p in parameters]), strict=True):
+        p.grad = g.reshape(p.shape)
 
 
-def _warm_start(model: Preconditioned, weights: str) -> None:
-    """Take the shipped or given weights as a start; input and output convolutions are averaged over channels."""
-    from safetensors.torch import load_file
-
-    path = Path(weights)
-    if not path.is_file():
-        path = Path(__file__).parent.parent / "weights" / f"{weights}.safetensors"
-    if not path.is_file():
-        raise FileError(f"start_from: no weights {weights!r}; give a .safetensors file or the name of a shipped prior")
-    own = model.backbone.state_dict()
-    for name, value in load_file(path).items():
-        value = value.float()
-        if name not in own:
-            raise FormatError(f"{path}: tensor {name} is not in this network; start_from needs the same architecture")
-        if value.shape != own[name].shape:
-            value = _merge_channels(value, own[name])
-        own[name] = value
-    model.backbone.load_state_dict(own)
-
-
-def _merge_channels(value: Tensor, like: Tensor) -> Tensor:
-    """Keep the first image channel's filters (pixel-unshuffle keeps the channels of one image channel together)."""
-    for axis, size in enumerate(like.shape):
-        value = value.narrow(axis, 0, size)
-    return value
-
-
-def _export(net: Preconditioned, config: TrainConfig, sigma_data: float, psnr: dict[str, float], target: Path) -> None:
-    from safetensors.torch import save_file
-
-    card = {
-        "name": config.name,
-        "description": config.description,
-        "domain": config.domain,
-        "architecture": {"type": "UNet", **config.network.model_dump()},
-        "sigma_data": sigma_data,
-        "sigma_min": config.sigma_min,
-        "sigma_max": config.sigma_max,
-        "units": {"kind": "relative", "quantile": 0.99, "value": 0.8},
-        "data": config.data.model_dump(),
-        "steps": config.steps,
-        "batch": config.batch,
-        "denoising_psnr_db": psnr,
-    }
-    tensors = {k: v.detach().half().contiguous().cpu() for k, v in net.backbone.state_dict().items()}
-    part = target.with_suffix(".part")
-    save_file(tensors, part, metadata={"card": json.dumps(card)})
-    os.replace(part, target)
+def _swap(net: Any, values: list[Tensor]) -> list[Tensor]:
+    """Put values into the network's parameters and return those that were there."""
+    with torch.no_grad():
+        held = [p.detach().clone() for p in net.parameters()]
+        for p, v in zip(net.parameters(), values, strict=True):
+            p.copy_(v)
+    return held

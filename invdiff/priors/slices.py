@@ -1,0 +1,126 @@
+"""A prior of images as a prior of volumes: every slice on its own, in chunks that fit memory."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import InputError, ShapeError
+from invdiff.priors.base import Prior
+
+__all__ = ["SlicePrior", "on_slices"]
+
+_PER_PIXEL = 250  # numbers that a network keeps for a pixel while it denoises
+_VOLUMES = 16  # of the size of x: what sampler, solver and projector hold at their worst
+_PROCESS = 700 << 20  # interpreter and libraries
+_MOST = 64  # slices at once; more are not faster
+
+
+class SlicePrior(Prior):
+    """``p(x) = prod_s p(slice s of x)``: a prior of images on the slices of a volume ``(C, z, y, x)``.
+
+    Slices are independent: nothing is said of how x changes from one to the next. That is for the data, for a volume
+    sampler (`invdiff.samplers.volume`) or for `invdiff.priors.blended.Blended`.
+
+    Args:
+        plane: prior of one slice, ``(C, height, width)``.
+        axis: of the event after its channels, along which slices follow each other: 0 for z, or for time.
+        chunk: slices that go through `plane` at once; None for all.
+        half: run the network in this precision (``torch.float16``, ``torch.bfloat16``) by autocast; None for its own.
+            Measured on the shipped prior ``generic``: float16 changes the denoised image by 0.8 % of sigma at
+            sigma 0.01 and by 0.01 % at sigma 1, bfloat16 by 6 % and 0.08 %.
+
+    Raises:
+        InputError: axis or chunk out of range.
+    """
+
+    def __init__(
+        self, plane: Prior, axis: int = 0, chunk: int | None = None, half: torch.dtype | None = None
+    ) -> None:
+        if axis < 0 or (chunk is not None and chunk < 1):
+            raise InputError(f"SlicePrior got axis = {axis}, chunk = {chunk}; expected axis >= 0 and chunk >= 1")
+        self.plane, self.axis, self.chunk, self.half = plane, axis, chunk, half
+        self._adopt()
+
+    def _adopt(self) -> None:
+        plane = self.plane
+        self.domain, self.units, self.scale = plane.domain, plane.units, plane.scale
+        self.sigma_min, self.sigma_max = plane.sigma_min, plane.sigma_max
+
+    def along(self, axis: int) -> SlicePrior:
+        """The same prior on the slices along another axis."""
+        return SlicePrior(self.plane, axis, self.chunk, self.half)
+
+    def fitted(self, shape: tuple[int, ...], memory: int) -> SlicePrior:
+        """The same prior with as many slices at once as fit `memory` bytes beside what else a run holds.
+
+        Raises:
+            InputError: not one slice fits; the message says how much is needed.
+        """
+        pixels, slices = math.prod(self._slice(shape)[1:]), shape[1 + self.axis]
+        fixed = _PROCESS + _VOLUMES * math.prod(shape) * (8 if self.domain == "complex" else 4)
+        each = 4 * _PER_PIXEL * pixels
+        if fixed + each > memory:
+            need = (fixed + each) / 2**30
+            raise InputError(
+                f"memory is {memory / 2**30:.3g} GiB; a volume of {' x '.join(map(str, shape[1:]))} needs {need:.3g}"
+            )
+        return SlicePrior(self.plane, self.axis, min(slices, _MOST, (memory - fixed) // each), self.half)
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Return ``E[x0 | x0 + sigma n = x]`` for x ``(N, C, *spatial)``, slice by slice."""
+        apart = x.movedim(2 + self.axis, 1)
+        n, slices = apart.shape[:2]
+        flat = apart.reshape(n * slices, *apart.shape[2:])
+        levels = sigma if len(sigma) == 1 else sigma.repeat_interleave(slices)
+        size = self.chunk or len(flat)
+        with torch.autocast(x.device.type, self.half) if self.half else nullcontext():
+            done = [
+                self.plane.denoise(flat[i : i + size], levels if len(levels) == 1 else levels[i : i + size])
+                for i in range(0, len(flat), size)
+            ]
+        out = (done[0] if len(done) == 1 else torch.cat(done)).to(x.dtype)
+        return out.reshape(n, slices, *out.shape[1:]).movedim(1, 2 + self.axis).contiguous()
+
+    def check(self, shape: tuple[int, ...], domain: str) -> None:
+        """Accept events ``(C, *spatial)`` with three spatial axes, or two and time, whose slices `plane` accepts."""
+        self.plane.check(self._slice(shape), domain)
+        self._adopt()
+
+    def to(self, target: torch.device | str | torch.dtype) -> Prior:
+        """Return the prior on a device or in a precision."""
+        return SlicePrior(self.plane.to(target), self.axis, self.chunk, self.half)
+
+    def describe(self) -> dict[str, Any]:
+        """The inner prior's; the axis and, since they change the last bits, slices at once and precision."""
+        half = str(self.half).removeprefix("torch.") if self.half else "none"
+        return {**self.plane.describe(), "slice_axis": self.axis, "slice_chunk": self.chunk or 0, "slice_half": half}
+
+    def _slice(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) < 3 or self.axis > len(shape) - 2:
+            raise ShapeError(f"the operator's x has shape {shape}; slices along axis {self.axis} need (C, *spatial)")
+        return (*shape[: 1 + self.axis], *shape[2 + self.axis :])
+
+
+def on_slices(prior: Prior, shape: tuple[int, ...], domain: str, memory: int) -> Prior:
+    """Return a prior for events of that shape: one of images stands for the slices (along z) of a volume.
+
+    Priors that accept the shape are returned as they are, but for the chunk of a `SlicePrior` without one.
+
+    Raises:
+        ShapeError, DTypeError: the prior fits neither x nor its slices. InputError: too little memory.
+    """
+    try:
+        prior.check(shape, domain)
+    except ShapeError:
+        if len(shape) != 4 or isinstance(prior, SlicePrior):
+            raise
+        prior = SlicePrior(prior)
+        prior.check(shape, domain)
+    if isinstance(prior, SlicePrior) and prior.chunk is None:
+        prior = prior.fitted(shape, memory)
+    return prior

@@ -1,0 +1,58 @@
+"""What a configuration says of its data: one class for each kind of source."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from invdiff.training.strict import Strict
+
+__all__ = ["DataConfig", "ImagesConfig", "MeasurementsConfig"]
+
+
+class DataConfig(Strict):
+    """Procedural images: how many to make, of what kinds, and how patches are cut from them."""
+
+    kind: Literal["phantoms"] = "phantoms"
+    kinds: list[Literal["head", "body", "leaves"]] = ["head", "body", "leaves"]
+    pool: int = Field(2000, ge=8, description="images of each size, made once, then cut into patches again and again")
+    sizes: list[Annotated[int, Field(ge=32)]] = Field([256, 128], min_length=1, description="pixels across")
+    patch: int = Field(64, ge=16)
+    texture: float = Field(0.1, ge=0, description="largest relative amplitude of the grain laid over the images")
+    position: bool = Field(False, description="tell the network where in its image a patch lies; no flips, no zoom")
+    seed: int = 0
+
+
+class ImagesConfig(Strict):
+    """Images from files: DICOM, NIfTI, raw k-space and whatever else `invdiff.datasets` reads."""
+
+    kind: Literal["images"]
+    paths: list[str] = Field(min_length=1, description="files, or folders that are searched with all they contain")
+    patch: int = Field(64, ge=16)
+    position: bool = Field(False, description="tell the network where in its image a patch lies; no flips")
+    flips: bool = Field(True, description="mirror and turn the patches; never where position is on")
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of the files (of the slices of a single file)")
+    shift: float = Field(0.0, description="with factor: the images are (value - shift)/factor inside the prior")
+    factor: float | None = Field(None, gt=0, description="None: each volume's 99 % magnitude becomes 0.8")
+
+    @model_validator(mode="after")
+    def _shift_needs_factor(self) -> ImagesConfig:
+        if self.shift and self.factor is None:
+            raise ValueError("shift goes with factor; give both, or neither for relative units")
+        return self
+
+
+class MeasurementsConfig(Strict):
+    """Measurements alone (`invdiff.training.from_measurements`): files that hold many, by operators of many kinds."""
+
+    kind: Literal["measurements"]
+    paths: list[str] = Field([], description="measurement files, or folders of them")
+    gaussian_rounds: int = Field(4, ge=0, description="rounds with a Gaussian field, before the network's")
+    rounds: int = Field(3, ge=1, description="of drawing all images anew and training on them for `steps`")
+    draws: int = Field(1, ge=1, description="of each image in a round")
+    nfe: int = Field(24, ge=2, description="network evaluations per draw")
+    iterations: int = Field(2, ge=1, description="conjugate-gradient steps at each evaluation")
+    sigma_max: float = Field(5.0, gt=0, description="where draws start, in units of images with a 99 % value of 0.8")
+    chunk: int = Field(64, ge=1, description="images drawn at once")
+    patch: int | None = Field(None, ge=8, description="side of the training crops; None for whole images")

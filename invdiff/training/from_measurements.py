@@ -1,0 +1,208 @@
+"""Train a prior when nobody has ever seen an image: only ``y_i = A_i x_i + n_i``, each A_i blind in its own way.
+
+Expectation maximisation (Rozet, Andry, Lanusse and Louppe, 2024, arXiv 2405.13712): draw each image from its posterior
+under the present prior, fit the prior to the draws, again and again. The likelihood of the measurements grows (as far as
+draws and fit are exact), so what one A_i cannot see is learned from the others that do. It starts from Gaussian fields,
+whose fit and posterior are cheap, and goes on with the network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import FileError, InputError, ShapeError
+from invdiff.files import replacing
+from invdiff.guidance import MMPS
+from invdiff.linalg import cg
+from invdiff.measurement import Measurement
+from invdiff.operators.base import LinearOperator
+from invdiff.priors.adapters.network import NetworkPrior
+from invdiff.priors.base import Prior
+from invdiff.priors.gaussian_field import GaussianFieldPrior
+from invdiff.priors.loading import load_prior
+from invdiff.random import generator
+from invdiff.samplers.guided import Guided
+from invdiff.sampling import sample
+from invdiff.solvers import DPMpp2M
+from invdiff.training.config import TrainConfig
+from invdiff.training.data_config import MeasurementsConfig
+from invdiff.training.run import train
+from invdiff.training.sources import Batch
+
+__all__ = ["DrawnImages", "read_measurements", "train_from_measurements"]
+
+
+def train_from_measurements(
+    config: TrainConfig,
+    folder: Path,
+    report: Callable[[str], None] = print,
+    progress: bool = True,
+    measurements: Sequence[Measurement] | None = None,
+) -> Path:
+    """Run the rounds that ``config.data`` (of kind "measurements") asks for; return the last round's weights.
+
+    Each round has a folder, and what is finished is not made again: the same call goes on after an interruption.
+
+    Args:
+        measurements: linear, Gaussian noise, x of one shape; read from ``config.data.paths`` if not given.
+
+    Raises:
+        InputError: a nonlinear operator, or another kind of data. ShapeError: images of different shapes.
+        FileError: the folder holds a run of another configuration.
+    """
+    data = config.data
+    if not isinstance(data, MeasurementsConfig):
+        raise InputError(f"data.kind is {data.kind}; training from measurements alone expects 'measurements'")
+    given = read_measurements(data.paths) if measurements is None else list(measurements)
+    _check(given)
+    folder.mkdir(parents=True, exist_ok=True)
+    _same_run(folder / "run.json", config)
+    draws = torch.cat([_least_squares(m) for m in given])
+    unit = 0.8 / float(torch.quantile(draws.abs().flatten()[: 2**22].float(), 0.99))
+    given, draws = [_scaled(m, unit) for m in given], draws * unit
+    prior: Prior = GaussianFieldPrior.fit(draws)
+    for k in range(data.gaussian_rounds):
+        draws = _posterior_draws(given, prior, data, k, None, progress)
+        prior = GaussianFieldPrior.fit(draws)
+        report(f"Gaussian round {k + 1} of {data.gaussian_rounds}: deviation {prior.scale:.4f}")
+    weights = None
+    for k in range(data.rounds):
+        place = folder / f"round_{k + 1}"
+        place.mkdir(exist_ok=True)
+        target = place / f"{config.name}.safetensors"
+        if not target.is_file():
+            draws = _kept(place, lambda k=k, p=prior, f=place: _posterior_draws(given, p, data, 100 + k, f, progress))
+            settings = config if weights is None else config.model_copy(update={"start_from": str(weights)})
+            train(settings, place, report, progress, DrawnImages(draws, data.patch, config.seed + k))
+        weights = target
+        loaded = load_prior(weights)
+        assert isinstance(loaded, NetworkPrior)
+        loaded.units = None  # the measurements were scaled above, all by one number
+        prior = loaded
+        report(f"round {k + 1} of {data.rounds} is in {place}")
+    assert weights is not None
+    return weights
+
+
+class DrawnImages:
+    """Posterior draws as training images: crops of ``(n, C, H, W)`` real or ``(n, 1, H, W)`` complex; 1 in 20 held out."""
+
+    def __init__(self, draws: Tensor, patch: int | None, seed: int) -> None:
+        self.domain = "complex" if draws.is_complex() else "real"
+        x = torch.view_as_real(draws[:, 0]).permute(0, 3, 1, 2).contiguous() if draws.is_complex() else draws.float()
+        self.patch, self.seed = patch or min(x.shape[-2:]), seed
+        if self.patch > min(x.shape[-2:]):
+            raise ShapeError(f"data.patch is {patch}; the images are {tuple(x.shape[-2:])}")
+        count = max(1, len(x) // 20)
+        self.seen, self.rest = x[:-count], x[-count:]
+        self.channels, self.conditions = x.shape[1], 0
+        self.card: dict[str, Any] = {"units": {"kind": "relative", "quantile": 0.99, "value": 0.8}}
+
+    def batch(self, step: int, n: int) -> Batch:
+        """Training batch number `step`."""
+        return self._draw(self.seen, step, n)
+
+    def held_out(self, step: int, n: int) -> Batch:
+        """Of draws that are not trained on (draws all the same: the truth is nowhere)."""
+        return self._draw(self.rest, (1 << 40) + step, n)
+
+    def _draw(self, images: Tensor, number: int, n: int) -> Batch:
+        rng = generator(self.seed, number)
+        which = torch.randint(len(images), (n,), generator=rng)
+        corners = torch.rand(n, 2, generator=rng).tolist()
+        rooms = [size - self.patch + 1 for size in images.shape[-2:]]
+        out = torch.empty(n, self.channels, self.patch, self.patch)
+        for i, index in enumerate(which.tolist()):
+            top, left = (int(u * room) for u, room in zip(corners[i], rooms, strict=True))
+            out[i] = images[index, :, top : top + self.patch, left : left + self.patch]
+        return Batch(out)
+
+
+def read_measurements(paths: Sequence[str]) -> list[Measurement]:
+    """Read measurement files, in folders too (sorted by name). Raises FileError where there is none."""
+    from invdiff.datasets.reading import read
+
+    files: list[Path] = []
+    for given in map(Path, paths):
+        files += sorted(p for p in given.iterdir() if p.is_file()) if given.is_dir() else [given]
+    if not files:
+        raise FileError(f"data.paths ({', '.join(paths)}) holds no file; it expects measurements")
+    return [read(path) for path in files]
+
+
+def _check(given: Sequence[Measurement]) -> None:
+    if not given:
+        raise InputError("no measurement was given; training from measurements needs many, by different operators")
+    shapes = {(tuple(m.operator.domain_shape), m.operator.domain) for m in given}
+    if len(shapes) > 1:
+        raise ShapeError(f"the measurements are of images {sorted(map(str, shapes))}; they must be of one shape")
+    bad = next((m for m in given if not isinstance(m.operator, LinearOperator)), None)
+    if bad is not None:
+        raise InputError(f"{bad!r} is nonlinear; training from measurements takes linear operators")
+
+
+def _least_squares(m: Measurement) -> Tensor:
+    """Ten conjugate-gradient steps from 0, ``(problems, *event)``: what the data say, and 0 where they say nothing."""
+    op = m.operator
+    assert isinstance(op, LinearOperator)
+    with torch.inference_mode():
+        return cg(op.normal, op.adjoint(m.data), iterations=10).clone()
+
+
+def _scaled(m: Measurement, factor: float) -> Measurement:
+    return Measurement(m.y * factor, m.operator, m.noise.scaled(factor), m.coords, m.meta, m.batched)  # type: ignore[attr-defined]
+
+
+def _posterior_draws(
+    given: Sequence[Measurement], prior: Prior, data: MeasurementsConfig, round: int, keep: Path | None, progress: bool
+) -> Tensor:
+    """One draw (or more) of each image under the prior, ``(draws * problems, *event)``."""
+    out = []
+    for i, m in enumerate(given):
+        method = Guided(
+            lambda p, y: MMPS(p, y, data.iterations), DPMpp2M(1.0), data.nfe, sigma_max=data.sigma_max, name="mmps"
+        )
+        found = sample(
+            m,
+            prior,
+            method,
+            data.draws,
+            seed=1000 * round + i,
+            progress=progress,
+            batch=data.chunk,
+            checkpoint=None if keep is None else keep / f"draws_{i}",
+            resume=True,
+        )
+        values = torch.from_numpy(found.draws.values)
+        out.append(values.flatten(0, 1) if m.batched else values)
+    return torch.cat(out)
+
+
+def _kept(place: Path, make: Callable[[], Tensor]) -> Tensor:
+    """Draws from the round's file, or made and written there."""
+    from safetensors.torch import load_file, save_file
+
+    path = place / "draws.safetensors"
+    if path.is_file():
+        pairs = load_file(path)["draws"]
+        return torch.view_as_complex(pairs) if pairs.shape[-1] == 2 and (place / "complex").exists() else pairs
+    draws = make()
+    if draws.is_complex():
+        (place / "complex").touch()
+    with replacing(path) as part:
+        save_file({"draws": torch.view_as_real(draws).contiguous() if draws.is_complex() else draws}, part)
+    return draws
+
+
+def _same_run(path: Path, config: TrainConfig) -> None:
+    now = config.model_dump_json()
+    if path.is_file() and json.loads(path.read_text()) != json.loads(now):
+        raise FileError(f"{path} is of another configuration; take another folder, or delete that one")
+    with replacing(path) as part:
+        part.write_text(now)
