@@ -37,12 +37,20 @@ class Guidance:
 
     exact_for = "none"
     uses_vjp = False
+    carries = 0
 
     def __init__(self, prior: Prior, measurement: Measurement) -> None:
         self.prior, self.measurement, self.counts = prior, measurement, Counts()
 
     def begin(self) -> None:
         """Forget whatever is carried from step to step."""
+
+    def carried(self) -> tuple[Tensor, ...]:
+        """Return the `carries` tensors that the next step needs from this one, for a checkpoint."""
+        return ()
+
+    def restore(self, carried: tuple[Tensor, ...]) -> None:
+        """Go on from what `carried` returned."""
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Return ``E[x0 | x, y]``, approximately, for x ``(N, *event)``."""

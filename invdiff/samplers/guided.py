@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -62,5 +63,11 @@ class Guided:
         guidance.counts = self.counts
         guidance.begin()
         sigmas = self.sigmas(prior)
-        x = start(like, sigmas[0], rng) if resume is None else resume.x
-        yield from self.solver.steps(guidance, x, sigmas, rng, resume)
+        if resume is None:
+            x = start(like, sigmas[0], rng)
+        else:  # a state's memory is the solver's, then the guidance's
+            own = len(resume.memory) - guidance.carries
+            guidance.restore(resume.memory[own:])
+            x, resume = resume.x, replace(resume, memory=resume.memory[:own])
+        for state in self.solver.steps(guidance, x, sigmas, rng, resume):
+            yield replace(state, memory=(*state.memory, *guidance.carried())) if guidance.carries else state

@@ -15,6 +15,7 @@ from invdiff.guidance import DDNM, DDS, MMPS, TMPD, DiffPIR, PiGDM
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
+from invdiff.operators.ct.tomography import Tomography
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.corrected import Corrected
 from invdiff.samplers.daps import DAPS
@@ -39,6 +40,7 @@ __all__ = [
     "ddnm_plus",
     "ddrm",
     "dds",
+    "dds_tight",
     "diffpir",
     "dps",
     "dts",
@@ -85,6 +87,12 @@ def mmps(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
 def dds(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
     """Conjugate gradients on the denoised image (Chung et al., 2024): fast, no network gradient."""
     return Guided(DDS, solver or DDIM(0.85), nfe or 50, name="dds", uses_vjp=False)
+
+
+def dds_tight(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
+    """DDS with each data step solved to the end (50 iterations): for ill-conditioned operators, such as tomographs."""
+    guidance = partial(DDS, iterations=50)
+    return Guided(guidance, solver or DPMpp2M(1.0), nfe or 20, name="dds-tight", uses_vjp=False)
 
 
 def diffpir(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
@@ -194,12 +202,15 @@ def automatic(measurement: Measurement, solver: str | Solver | None = None) -> s
     """The name "auto" stands for, as docs/which_sampler.md derives it from measurements.
 
     Few data: sequential Monte Carlo, which finds all modes (it has a step of its own, so not where a solver is asked
-    for). More data and a linear operator: moment matching. A nonlinear operator, or noise that is not Gaussian: DAPS.
+    for). More data and a linear operator: moment matching; of a tomograph, whose data steps take many iterations, DDS
+    with as many. A nonlinear operator, or noise that is not Gaussian: DAPS.
     """
     if not isinstance(measurement.noise, Gaussian):
         return "daps"
     if measurement.count <= FEW_DATA and solver is None:
         return "smc"
+    if isinstance(getattr(measurement.operator, "op", measurement.operator), Tomography):
+        return "dds-tight"
     return "mmps" if isinstance(measurement.operator, LinearOperator) else "daps"
 
 

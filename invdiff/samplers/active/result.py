@@ -1,0 +1,147 @@
+"""The result of an active acquisition: draws, mask, order, and what was believed when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from invdiff.errors import FormatError
+from invdiff.files import existing, replacing
+from invdiff.measurement import Measurement
+from invdiff.posterior import Posterior
+
+if TYPE_CHECKING:
+    from invdiff.samplers.active.run import Run
+
+__all__ = ["Acquisition", "Decision", "finished", "load_order", "save_order"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision: what was chosen, and what was believed before.
+
+    Args:
+        groups: those chosen, the most wanted first; empty where the target was met.
+        entropy: `Belief.entropy`, nats that measuring everything would have given.
+        uncertainty: `Belief.uncertainty`, the expected relative error.
+        seconds: what belief and policy took.
+        nfe: network evaluations so far.
+        x: the particles ``(draws, *event)``, in the unit of x.
+    """
+
+    groups: list[int]
+    entropy: float
+    uncertainty: float
+    seconds: float
+    nfe: int
+    x: Tensor
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """What was acquired, and what it says.
+
+    Args:
+        posterior: the draws, with everything below that is a number in its diagnostics.
+        measurement: the data that were measured, ready for `invdiff.sample`.
+        mask: which data were measured, boolean, broadcasts to the range.
+        order: groups in the order in which they were measured, the initial ones first.
+        initial: how many of them were there before the first decision.
+        decisions: in their order.
+        entropy: of the belief before the first decision and after each; the last one is that of the draws.
+        seconds: of the whole run.
+        nfe: network evaluations, each for all particles.
+    """
+
+    posterior: Posterior
+    measurement: Measurement
+    mask: Tensor
+    order: list[int]
+    initial: int
+    decisions: list[Decision]
+    entropy: list[float]
+    uncertainty: list[float]
+    seconds: float
+    nfe: int
+
+    @property
+    def seconds_per_decision(self) -> float:
+        """From one decision to the next, sampling included: of the run without its final draws; 0 without decisions."""
+        return float(self.posterior.diagnostics["seconds_per_decision"])
+
+    def save(self, path: str | Path) -> Path:
+        """Write mask, order and entropies as ``.npz``: `load_order` reads it, and so does ``invdiff acquire``."""
+        return save_order(path, self.order, self.mask, self.entropy)
+
+
+def finished(run: Run, x: Tensor, seconds: float) -> Acquisition:
+    """Gather a run's results; x are the draws in the prior's unit."""
+    belief = run.belief.of_particles(x, run.operator, run.noise.scaled(run.factor))
+    x = x / run.factor
+    if run.operator.support is not None:
+        x = x * run.operator.support
+    decided = [d for d in run.decisions if d.groups]
+    entropy = [d.entropy for d in run.decisions] + [belief.entropy]
+    uncertainty = [d.uncertainty for d in run.decisions] + [belief.uncertainty]
+    measurement = run.measurement
+    between = run.between(seconds)
+    diagnostics: dict[str, Any] = {
+        "nfe": run.counts.nfe,
+        "vjp": run.counts.vjp,
+        "seconds": round(seconds, 3),
+        "seconds_per_decision": between,
+        "policy_seconds": sum(d.seconds for d in decided) / max(1, len(decided)),
+        "entropy": entropy,
+        "uncertainty": uncertainty,
+        "order": run.order,
+    }
+    if measurement.count:
+        diagnostics["chi2_ratio"] = float(measurement.chi2(x).mean()) / measurement.count
+    options = run.options
+    posterior = Posterior.from_draws(
+        x,
+        coords=measurement.coords,
+        attrs={
+            "sampler": options.name, "policy": options.policy.name, "mode": options.mode, "seed": run.seed,
+            "budget": options.budget, "operator": repr(measurement.operator), "scale_to_prior_unit": run.factor,
+            **{k: v for k, v in measurement.meta.items() if isinstance(v, (str, int, float))},
+            **run.bare.describe(),
+        },
+        diagnostics=diagnostics,
+    )  # fmt: skip
+    return Acquisition(
+        posterior, measurement, run.candidates.mask(run.order), run.order, len(run.plan.initial), run.decisions,
+        entropy, uncertainty, seconds, run.counts.nfe,
+    )  # fmt: skip
+
+
+def save_order(path: str | Path, order: list[int], mask: Tensor, entropy: list[float] | None = None) -> Path:
+    """Write a mask and its order as ``.npz`` without pickled objects. Raises FileError."""
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, order=np.array(order, np.int64), mask=mask.cpu().numpy(), entropy=np.array(entropy or [], float))
+    return Path(path)
+
+
+def load_order(path: str | Path) -> list[int]:
+    """Read the groups of a mask: ``.npz`` of `save_order` in their order, or ``.npy`` with a boolean per group.
+
+    Raises:
+        FileError: there is no such file. FormatError: it is something else.
+    """
+    path = existing(path)
+    try:
+        found = np.load(path, allow_pickle=False)
+        array = found["order"] if isinstance(found, np.lib.npyio.NpzFile) else found
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise FormatError(f"{path} is no mask: {error}; expected .npz with 'order', or .npy of booleans") from error
+    if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
+        return [int(i) for i in array]
+    if array.dtype != np.bool_ or array.squeeze().ndim != 1:
+        raise FormatError(
+            f"{path} holds {array.dtype} of shape {array.shape}; expected one boolean per group, or group numbers"
+        )
+    return [int(i) for i in np.flatnonzero(array)]
