@@ -1,0 +1,1 @@
+"""Configurations of ``invdiff molecule run`` that ship with the package."""

@@ -1,0 +1,232 @@
+"""What ``invdiff molecule run`` does, as a YAML file checked field by field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from invdiff.errors import FileError, InputError
+
+__all__ = ["MoleculeConfig", "load_config"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class SystemConfig(_Strict):
+    """What is sampled: an analytic energy, or a molecule with a force field or quantum chemistry."""
+
+    kind: Literal["double_well", "muller_brown", "pairwise_double_well", "lennard_jones", "openmm", "xtb"]
+    particles: int | None = Field(None, ge=2, description="of the two clusters")
+    molecule: str | None = Field(None, description="a molecule that ships with the package")
+    file: str | None = Field(None, description="or a structure file (PDB, prmtop, gro, OpenMM XML, xyz)")
+    topology: str | None = Field(None, description="inpcrd, top or PDB that goes with the file")
+    force_field: list[str] = ["amber14/protein.ff14SB.xml"]
+    solvent: Literal["obc1", "obc2"] | None = None
+    options: dict[str, Any] = Field({}, description="arguments of the molecule or the analytic energy")
+
+    @model_validator(mode="after")
+    def _one_molecule(self) -> SystemConfig:
+        if self.kind in ("openmm", "xtb") and (self.molecule is None) == (self.file is None):
+            raise ValueError(f"a system of kind {self.kind} needs either molecule or file")
+        return self
+
+
+class VariableConfig(_Strict):
+    """One collective variable; atoms count from 0, lengths in nm, angles in rad."""
+
+    kind: Literal["coordinate", "torsion", "distance", "angle", "coordination", "radius_of_gyration", "difference"]
+    atoms: list[int] = []
+    others: list[int] = Field([], description="of a difference: the atoms of the distance that is subtracted")
+    index: int = Field(0, ge=0, description="of a coordinate")
+    r0: float | None = Field(None, gt=0, description="of a coordination number, in nm")
+
+
+class AxisConfig(_Strict):
+    """Grid and kernel of the bias along one variable."""
+
+    low: float
+    high: float
+    points: int = Field(150, ge=4)
+    width: float = Field(gt=0)
+
+
+class BiasConfig(_Strict):
+    """The well-tempered bias."""
+
+    gamma: float = Field(gt=1)
+    height: float = Field(gt=0, description="kT, where all samples of a batch fall together")
+    axes: list[AxisConfig] = Field(min_length=1, max_length=3)
+
+
+class RestraintConfig(_Strict):
+    """Zero from low to high, then a parabola of the given stiffness in kT per unit of the variable squared."""
+
+    name: str
+    variable: VariableConfig
+    low: float | None = None
+    high: float | None = None
+    stiffness: float = Field(gt=0)
+
+
+class WindowConfig(_Strict):
+    """Where a soft dihedral's turn begins in internal coordinates, in rad."""
+
+    atoms: list[int] = Field(min_length=4, max_length=4)
+    low: float
+
+
+class StartConfig(_Strict):
+    """Where the data for the warm start come from: short dynamics around one configuration."""
+
+    x: list[float] | None = Field(None, description="of an analytic energy; a molecule has its own")
+    spread: float = Field(0.05, ge=0)
+    walkers: int = Field(64, ge=1)
+    steps: int = Field(500, ge=1)
+    skip: int = Field(100, ge=0)
+    every: int = Field(10, ge=1)
+    step: float = Field(0.1, gt=0, description="MALA's step, or ps of Langevin dynamics")
+
+
+class NetworkConfig(_Strict):
+    """Control and corrector."""
+
+    kind: Literal["mlp", "equivariant"] = "mlp"
+    width: int = Field(96, ge=4)
+    depth: int = Field(3, ge=1)
+    radial: int = Field(16, ge=2, description="of the equivariant network: Gaussians in the distance")
+    reach: float = Field(5.0, gt=0, description="of the equivariant network: largest distance resolved")
+    exchangeable: bool = Field(False, description="atoms of one element are the same")
+    gain: float = Field(1.0, gt=0, description="typical size of the control")
+    scale: float = Field(1.0, gt=0, description="of the MLP: typical size of x")
+
+
+class ScheduleConfig(_Strict):
+    """Noise of the base process, in the unit of x."""
+
+    kind: Literal["edm", "geometric", "constant"] = "edm"
+    low: float = Field(0.01, gt=0)
+    high: float = Field(3.0, gt=0)
+    rho: float = Field(3.0, gt=0)
+
+
+class StageConfig(_Strict):
+    """One round of adjoint, then corrector matching."""
+
+    adjoint: int = Field(ge=1)
+    corrector: int = Field(0, ge=0)
+    deposit: bool = True
+    height: float = Field(1.0, gt=0)
+
+
+class TrainingConfig(_Strict):
+    """Sizes of the training (see `invdiff.bridges.asbs.Training`)."""
+
+    stages: list[StageConfig] = Field(min_length=1)
+    warm: int = Field(0, ge=0)
+    fresh: int = Field(512, ge=1)
+    first: int = Field(2048, ge=1)
+    buffer: int = Field(4096, ge=1)
+    batch: int = Field(512, ge=1)
+    updates: int = Field(20, ge=1)
+    steps: int = Field(60, ge=1)
+    rate: float = Field(1e-3, gt=0)
+    rate_end: float = Field(1e-4, gt=0)
+    largest: float = Field(100.0, gt=0)
+    refine: int = Field(0, ge=0)
+    refine_step: float = Field(0.1, gt=0)
+
+
+class RefineConfig(_Strict):
+    """Chains in the frozen bias from the sampler's draws; what is reported comes from them."""
+
+    method: Literal["mala", "langevin"] = "mala"
+    walkers: int = Field(512, ge=2)
+    burn: int = Field(200, ge=0)
+    steps: int = Field(2000, ge=1)
+    every: int = Field(5, ge=1)
+    keep: int = Field(200, ge=1, description="steps between configurations that are kept")
+    step: float = Field(0.3, gt=0, description="MALA's first step in the unit of x, or ps of Langevin dynamics")
+    friction: float = Field(5.0, gt=0, description="1/ps")
+
+
+class CompareConfig(_Strict):
+    """Runs beside it, for judging: the sampler without bias, or metadynamics with OpenMM."""
+
+    unbiased: bool = False
+    metadynamics: dict[str, Any] | None = None
+
+
+class StatesConfig(_Strict):
+    """Two states, each one interval per collective variable; null is an open end."""
+
+    a: list[tuple[float | None, float | None]]
+    b: list[tuple[float | None, float | None]]
+
+
+class MoleculeConfig(_Strict):
+    """A whole run."""
+
+    name: str
+    description: str = ""
+    system: SystemConfig
+    temperature: float | None = Field(None, gt=0, description="K; none for analytic energies, which are in kT")
+    variables: list[VariableConfig] = Field(min_length=1, max_length=3)
+    bias: BiasConfig | None = None
+    states: StatesConfig
+    symmetric: bool = Field(False, description="the two states are images of each other: exactly 0 between them")
+    restraints: list[RestraintConfig] = []
+    coordinates: Literal["cartesian", "internal"] = "cartesian"
+    windows: list[WindowConfig] = []
+    source: float = Field(1.0, ge=0, description="standard deviation of the start; 0 is Adjoint Sampling")
+    schedule: ScheduleConfig = ScheduleConfig()
+    network: NetworkConfig = NetworkConfig()
+    start: StartConfig = StartConfig()
+    training: TrainingConfig
+    samples: int = Field(4000, ge=10, description="draws of the sampler itself, for comparison")
+    refine: RefineConfig = RefineConfig()
+    compare: CompareConfig = CompareConfig()
+    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    checkpoint_every: float = Field(20.0, gt=0, description="seconds")
+
+    @model_validator(mode="after")
+    def _fits(self) -> MoleculeConfig:
+        k = len(self.variables)
+        if self.bias is not None and len(self.bias.axes) != k:
+            raise ValueError(f"bias has {len(self.bias.axes)} axes for {k} variables; one each")
+        if len(self.states.a) != k or len(self.states.b) != k:
+            raise ValueError(f"states a and b need one interval for each of {k} variables")
+        if self.refine.method == "langevin" and self.system.kind not in ("openmm", "xtb"):
+            raise ValueError("refine.method langevin needs masses, which only a molecule has; use mala")
+        return self
+
+
+def load_config(name: str) -> MoleculeConfig:
+    """Read a configuration from a path, or by the name of one that ships with the package.
+
+    Raises:
+        FileError: there is no such file and no shipped configuration of that name.
+        InputError: a field is unknown, missing or out of range; the message names it.
+    """
+    import yaml
+
+    shipped = Path(__file__).parent.parent / "configs" / "molecules"
+    path = Path(name)
+    if not path.is_file():
+        path = shipped / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
+        raise FileError(f"no configuration {name!r}; give a path to a YAML file or one of: {known}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return MoleculeConfig.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        raise InputError(f"{path}: field {field}: {first['msg']} (found {first.get('input')!r})") from error
