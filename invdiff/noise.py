@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +31,11 @@ class Noise:
     def whiten(self, residual: Tensor) -> Tensor:
         """Return the residual divided by its standard deviation."""
         raise TypeError(f"{type(self).__name__} does not define whiten()")
+
+    def take(self, problems: Sequence[int], rank: int) -> Noise:
+        """Return the noise of the given problems, whose data have `rank` axes; itself where all share it."""
+        del problems, rank
+        return self
 
 
 class Gaussian(Noise):
@@ -76,8 +82,15 @@ class Gaussian(Noise):
         real_count = count * (2 if y.is_complex() else 1)
         if isinstance(self.sigma, float):
             return quadratic - real_count * math.log(math.sqrt(2 * math.pi) * self.sigma)
-        logs = torch.log(math.sqrt(2 * math.pi) * self.sigma).expand(y.shape[1:]).sum()
-        return quadratic - logs.to(quadratic.device) * (2 if y.is_complex() else 1)
+        each = y.shape if self.sigma.ndim == y.ndim else (1, *y.shape[1:])
+        logs = torch.log(math.sqrt(2 * math.pi) * self.sigma).expand(each).flatten(1).sum(1)
+        return quadratic - logs.to(quadratic) * (2 if y.is_complex() else 1)
+
+    def take(self, problems: Sequence[int], rank: int) -> Gaussian:
+        """Return the noise of the given problems; itself where they share sigma."""
+        if not isinstance(self.sigma, Tensor) or self.sigma.ndim <= rank or len(self.sigma) == 1:
+            return self
+        return Gaussian(self.sigma[torch.as_tensor(list(problems), device=self.sigma.device)])
 
     def scaled(self, factor: float) -> Gaussian:
         """Return the noise of data multiplied by a number."""

@@ -156,7 +156,7 @@ class Posterior:
     ) -> Path:
         """Write to a file, or to several; the name decides on the format.
 
-        - ``.nc`` ("netcdf"): draws, mean, std, attributes and diagnostics; complex as a ``complex`` axis.
+        - ``.nc``, ``.h5`` ("netcdf"): draws, mean, std, attributes and diagnostics; complex as a ``complex`` axis.
         - ``NAME.nii``, ``NAME.nii.gz`` ("nifti"): ``NAME_mean`` and ``NAME_std``.
         - a folder, new or empty ("dicom"): a derived DICOM series ``mean`` and one ``std``, 16 bits; of complex x the
           magnitude of the mean. "parametric-map": the same as float32, one file each.
@@ -178,7 +178,7 @@ class Posterior:
         from invdiff.datasets.outputs import FORMATS, format_of, save_images
 
         path = Path(path)
-        by_suffix = {".nc": "netcdf", ".nc4": "netcdf"}.get(path.suffix.lower())
+        by_suffix = "netcdf" if path.suffix.lower() in (".nc", ".nc4", ".h5", ".hdf5") else None
         kind = format or by_suffix or format_of(path) or path.suffix
         if kind in FORMATS:
             maps = {"mean": self.mean()} | ({"std": self.std()} if self.dataset.sizes["draw"] > 1 else {})

@@ -18,6 +18,7 @@ from invdiff.measurement import Measurement
 from invdiff.operators.base import LinearOperator
 from invdiff.posterior import Posterior
 from invdiff.priors.base import Prior, as_prior
+from invdiff.priors.slices import SlicePrior, on_slices
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.solvers.base import Solver
@@ -51,7 +52,8 @@ def sample(
 
     Args:
         measurement: data, operator and noise.
-        prior: a `Prior`, a callable ``(x, sigma) -> E[x0 | x]``, or the name of shipped weights.
+        prior: a `Prior`, a callable ``(x, sigma) -> E[x0 | x]``, or the name of shipped weights. A prior of images
+            stands for the slices of a volume along z (`invdiff.priors.slices.SlicePrior`, which takes other axes).
         sampler: a name (`invdiff info` lists them) or a sampler object; "auto" is
             `invdiff.samplers.named.automatic`.
         draws: how many, for each independent problem.
@@ -79,11 +81,13 @@ def sample(
         prior = load_prior(prior)
     prior, method = as_prior(prior), named_sampler(sampler, nfe, solver, measurement)
     op = measurement.operator
-    prior.check(tuple(op.domain_shape), op.domain)
+    prior = on_slices(prior, tuple(op.domain_shape), op.domain, memory)
     target = pick_device(device, measurement)
     prior = prior.to(target)
     began = time.monotonic()
     scaled, factor = rescale(measurement.to(target), prior)
+    if batch == "auto" and isinstance(prior, SlicePrior):
+        batch = 1  # one volume at a time: its slices fill the memory
     rows = getattr(method, "particles", 1)  # what a population method computes for each draw
     chunk = (
         chunk_size(op.domain_shape, method.uses_vjp, memory // rows, prior.is_network)

@@ -33,7 +33,8 @@ def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]
         )
     with torch.inference_mode():
         rhs = op.adjoint(measurement.data)
-        size = cg(op.normal, rhs, iterations=10).abs().flatten().float().cpu()
+        # Without a tolerance a singular problem that is solved sooner (single-coil Fourier data) goes on into rounding.
+        size = cg(op.normal, rhs, iterations=10, tolerance=1e-5).abs().flatten().float().cpu()
     if size.numel() > 2**22:
         size = size[:: size.numel() // 2**22 + 1]
     typical = float(torch.quantile(size, prior.units.quantile))

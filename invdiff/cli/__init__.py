@@ -2,7 +2,8 @@
 
 ====================  ==========================================================
 ``invdiff demo``          simulate an acquisition, reconstruct it, judge it
-``invdiff reconstruct``   posterior draws from a file of k-space
+``invdiff reconstruct``   posterior draws from a scanner's file
+``invdiff simulate``      a measurement file from images
 ``invdiff train``         fit a prior to procedural images
 ``invdiff validate``      samplers against exact posteriors
 ``invdiff check``         conformance of an operator or a sampler
@@ -27,6 +28,7 @@ from invdiff.cli.info import info
 from invdiff.cli.new_operator import new_operator
 from invdiff.cli.priors import priors
 from invdiff.cli.reconstruct import reconstruct
+from invdiff.cli.simulate import simulate
 from invdiff.cli.train import train
 from invdiff.cli.validate import validate
 
@@ -38,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, reconstruct, train, validate, check, new_operator, priors, info):
+for command in (demo, reconstruct, simulate, train, validate, check, new_operator, priors, info):
     app.command()(guarded(command))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,18 @@ import typer
 
 from invdiff.errors import FileError, InputError, UnknownNameError
 
-__all__ = ["Device", "Draws", "Json", "Nfe", "Seed", "Solver", "check_output", "memory_size", "write_json"]
+__all__ = [
+    "Device",
+    "Draws",
+    "Json",
+    "Nfe",
+    "Seed",
+    "Solver",
+    "check_output",
+    "check_result",
+    "memory_size",
+    "write_json",
+]
 
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.", metavar="FILE")]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same result, to the bit, on the same device.")]
@@ -53,6 +65,32 @@ def check_output(path: Path | None, suffix: str = "", option: str = "") -> None:
         raise FileError(f"{option} is {path}, which is a folder; a file name was expected")
     if not path.parent.is_dir():
         raise FileError(f"{option} is {path}, but the folder {path.parent.absolute()} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise FileError(f"{option} is {path}, but the folder {path.parent.absolute()} is not writable; choose another")
+
+
+def check_result(path: Path, format: str | None) -> None:
+    """See that a posterior can be written later, as a file or a folder by name or format (`Posterior.save`).
+
+    Raises:
+        FileError: the folder does not exist, is not writable or, for DICOM, is not empty. UnknownNameError: the name
+            or the format is of no known kind.
+    """
+    images = path.name.lower().endswith((".nii", ".nii.gz"))
+    known = ("netcdf", "nifti", "dicom", "parametric-map")
+    if format is not None and format not in known:
+        raise UnknownNameError(f"--format is {format!r}; it expects one of {', '.join(known)}")
+    if format is None and path.suffix and not images and path.suffix.lower() not in (".nc", ".nc4", ".h5", ".hdf5"):
+        raise UnknownNameError(
+            f"-o is {path}; its name must end in .nc, .h5, .nii or .nii.gz, or have no suffix for a DICOM folder"
+        )
+    if format in ("dicom", "parametric-map") or (format is None and not path.suffix):
+        if path.is_dir() and any(path.iterdir()):
+            raise FileError(f"-o is {path}, a folder that is not empty; a new or empty one was expected")
+        if path.is_file():
+            raise FileError(f"-o is {path}, a file; DICOM goes to a folder, new or empty")
+        path = path.with_name(f"{path.name}.part") if path.is_dir() else path
+    check_output(path, option="-o")
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:

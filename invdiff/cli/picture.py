@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.reconstruction import BASELINES, Reconstruction
+from invdiff.cli.tables import TITLES
+from invdiff.reconstruction.result import Reconstruction
 from invdiff.report.panel import panel
 
 __all__ = ["picture"]
 
 
-def picture(done: Reconstruction, path: Path, titles: Mapping[str, str]) -> None:
+def picture(done: Reconstruction, path: Path) -> None:
     """Write mean, spread, classical reconstructions and data fit of the middle problem, cut to the part of interest."""
     posterior, measurement = done.posterior, done.measurement
     middle = measurement.n_problems // 2 if measurement.batched else None
@@ -34,10 +34,12 @@ def picture(done: Reconstruction, path: Path, titles: Mapping[str, str]) -> None
         if name in ("y", "x")
     }
     method = str(posterior.dataset.attrs["method"])
-    classical = {titles[name]: cut(x.cpu() if middle is not None else x[0].cpu()) for name, x in done.baselines.items()}
+    classical = {
+        TITLES.get(name, name): cut(x.cpu() if middle is not None else x[0].cpu()) for name, x in done.baselines.items()
+    }
     held = posterior.dataset.attrs.get("holdout_fraction")
     note = f", {held:.0%} of the data held out" if held else ""
-    first = {} if method in BASELINES else {"posterior mean": cut(posterior.mean().values)}
+    first = {} if method in done.baselines else {"posterior mean": cut(posterior.mean().values)}
     panel(
         first | classical,
         path,

@@ -191,6 +191,8 @@ def _snapshot(value: Any) -> Any:
         return [_snapshot(v) for v in value]
     if isinstance(value, dict):
         return {str(k): _snapshot(v) for k, v in value.items()}
+    if isinstance(value, torch.nn.Module):  # of a script, other attributes are new objects at every look
+        return _snapshot(value.state_dict())
     if isinstance(value, (str, int, float, complex, bool, type(None))):
         return value
     return _snapshot(vars(value)) if hasattr(value, "__dict__") else id(value)
