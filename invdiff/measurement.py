@@ -83,7 +83,7 @@ class Measurement:
 
     @property
     def count(self) -> int:
-        """Number of real data per problem (a complex datum counts twice)."""
+        """Number of real data per problem (a complex datum counts twice); of problems that differ, the mean."""
         return self.operator.size * (2 if self.y.is_complex() else 1)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -97,8 +97,9 @@ class Measurement:
 
     def log_likelihood(self, x: Tensor) -> Tensor:
         """Return ``log p(y | x)`` with its normalisation, shape ``(N,)``."""
-        complexity = 2 if self.y.is_complex() else 1
-        return self.noise.log_likelihood(self.data, self.operator.forward(x), self.count // complexity)
+        sizes = self.operator.sizes
+        count = sizes[0] if len(set(sizes)) == 1 else torch.tensor(sizes, device=self.y.device)
+        return self.noise.log_likelihood(self.data, self.operator.forward(x), count)
 
     # ---- parts and copies -------------------------------------------------------------------------------------
     def take(self, problems: Sequence[int]) -> Measurement:

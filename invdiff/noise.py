@@ -24,7 +24,7 @@ class Noise:
         """Draw data about ``clean = A(x)``."""
         raise TypeError(f"{type(self).__name__} does not define sample()")
 
-    def log_likelihood(self, y: Tensor, clean: Tensor, count: int) -> Tensor:
+    def log_likelihood(self, y: Tensor, clean: Tensor, count: int | Tensor) -> Tensor:
         """Return ``log p(y | A(x))`` for each event, shape ``(N,)``; `count` = number of data (complex once)."""
         raise TypeError(f"{type(self).__name__} does not define log_likelihood()")
 
@@ -75,7 +75,7 @@ class Gaussian(Noise):
         """Return ``residual / sigma``."""
         return residual / (self.sigma if isinstance(self.sigma, float) else self.sigma.to(residual.device))
 
-    def log_likelihood(self, y: Tensor, clean: Tensor, count: int) -> Tensor:
+    def log_likelihood(self, y: Tensor, clean: Tensor, count: int | Tensor) -> Tensor:
         """Return ``-|y - A x|^2 / (2 sigma^2) - k log(sqrt(2 pi) sigma)``, k = number of real data."""
         r = self.whiten(y - clean)
         quadratic = -0.5 * (r.real**2 + r.imag**2 if r.is_complex() else r**2).flatten(1).sum(1)
@@ -176,7 +176,7 @@ class Transmission(Noise):
         """Refuse: the scatter depends on the data. Raises InputError."""
         raise InputError("the scatter of Transmission noise depends on the data: use noise.gaussian(y) as the noise")
 
-    def log_likelihood(self, y: Tensor, clean: Tensor, count: int) -> Tensor:
+    def log_likelihood(self, y: Tensor, clean: Tensor, count: int | Tensor) -> Tensor:
         """Return ``log Poisson(N + e^2; b exp(-A x) + e^2)`` of the counts, summed over an event.
 
         Exact without electronic noise (as a probability of counts, not a density of y); with it, counts shifted by

@@ -49,7 +49,7 @@ class Quantised(Noise):
             return torch.view_as_complex(self._round(torch.view_as_real(noisy)))
         return self._round(noisy)
 
-    def log_likelihood(self, y: Tensor, clean: Tensor, count: int) -> Tensor:
+    def log_likelihood(self, y: Tensor, clean: Tensor, count: int | Tensor) -> Tensor:
         """Return the logarithm of the probability of y, summed over the `count` data of each event, ``(N,)``."""
         y, clean = torch.broadcast_tensors(y, clean)
         if y.is_complex():

@@ -30,6 +30,7 @@
 ``Quantisation``           steps of a converter
 ``JPEG``                   block transform coding
 ``BeerLambert``            intensities behind an attenuating object
+``molecular``              collective variables and observables of molecules: `invdiff.operators.molecular`
 ``as_operator``            what deepinv, sigpy, pylops or scipy call an operator
 =========================  ===========================================================
 

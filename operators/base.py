@@ -123,10 +123,20 @@ class Operator:
 
     @property
     def size(self) -> int:
-        """Number of data of one problem: complex entries counted once, unmeasured entries not at all."""
+        """Number of data of one problem: complex entries counted once, unmeasured entries not at all.
+
+        Of problems whose masks differ in number it is the mean, rounded; `sizes` tells each.
+        """
+        return round(sum(self.sizes) / len(self.sizes))
+
+    @property
+    def sizes(self) -> list[int]:
+        """`size` of each problem; one number where they share their mask."""
         if self.range_mask is None:
-            return math.prod(self.range_shape)
-        return int(torch.broadcast_to(self.range_mask, self.range_shape).sum())
+            return [math.prod(self.range_shape)]
+        mask, rank = self.range_mask, len(self.range_shape)
+        mask = mask if mask.ndim > rank else mask.expand(self.range_shape)[None]
+        return [int(n) for n in mask.expand(-1, *self.range_shape).flatten(1).sum(1)]
 
     def __repr__(self) -> str:
         kinds = {"real": "R", "complex": "C"}

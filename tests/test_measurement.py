@@ -64,3 +64,18 @@ def test_take_repeats_problems() -> None:
     m = Measurement(y, Identity((2,)), Gaussian(1.0), batched=True)
     assert torch.equal(m.take([2, 0, 2]).y, y[[2, 0, 2]])
     assert m.n_problems == 3
+
+
+def test_problems_may_have_masks_of_different_size() -> None:
+    rng = generator(5)
+    mask = torch.zeros(3, 8, 8, dtype=torch.bool)
+    for i, rows in enumerate((2, 4, 6)):
+        mask[i, :rows] = True
+    op = MRI(torch.randn(2, 8, 8, generator=rng, dtype=torch.complex64), mask)
+    x = torch.randn(3, *op.domain_shape, generator=rng, dtype=torch.complex64)
+    noise = torch.randn(3, *op.range_shape, generator=rng, dtype=torch.complex64) * op.range_mask
+    measurement = Measurement(op.forward(x) + 0.1 * noise, op, Gaussian(0.1 / 2**0.5), batched=True)
+    assert op.sizes == [32, 64, 96] and op.size == 64 and measurement.count == 128
+    alone = [measurement.take([p]).log_likelihood(x[p : p + 1]) for p in range(3)]
+    torch.testing.assert_close(measurement.log_likelihood(x), torch.cat(alone))
+    assert float(measurement.chi2(x).mean()) == pytest.approx(128, rel=0.3)

@@ -51,7 +51,7 @@ def data_fit(measurement: Measurement, x: Tensor) -> DataFit:
                     before = r - mean
                     mean = mean + before / (i + k + 1)
                     square += float((before * (r - mean).conj()).real.sum())
-            spread += square / max(1, draws - 1) / measurement.count
+            spread += square / max(1, draws - 1) / one.count
     chi2 /= draws * problems
     return DataFit(chi2, measurement.count * problems, chi2 / measurement.count, math.sqrt(spread / problems))
 

@@ -31,8 +31,8 @@ class _Joined(Operator):
                 raise DTypeError(f"cannot stack {first!r} and {op!r}: they differ in real/complex")
         self.ops = tuple(ops)
         self.domain_shape, self.domain, self.range = first.domain_shape, first.domain, first.range
-        self.sizes = [math.prod(op.range_shape) for op in ops]
-        self.range_shape = (sum(self.sizes),)
+        self.lengths = [math.prod(op.range_shape) for op in ops]
+        self.range_shape = (sum(self.lengths),)
         self.exact_derivative = all(op.exact_derivative for op in ops)
         self.n_problems = common_problems(*ops)
         known = [op.support for op in ops if op.support is not None]
@@ -45,13 +45,13 @@ class _Joined(Operator):
                 torch.ones(n, dtype=torch.bool, device=device)
                 if op.range_mask is None
                 else torch.broadcast_to(op.range_mask, op.range_shape).reshape(-1)
-                for op, n in zip(ops, self.sizes, strict=True)
+                for op, n in zip(ops, self.lengths, strict=True)
             ]
             self.range_mask = torch.cat(parts)
 
     def split(self, y: Tensor) -> list[Tensor]:
         """Undo the joining: one tensor ``(N, *range_shape)`` for each operator."""
-        return [p.reshape(-1, *op.range_shape) for op, p in zip(self.ops, y.split(self.sizes, 1), strict=True)]
+        return [p.reshape(-1, *op.range_shape) for op, p in zip(self.ops, y.split(self.lengths, 1), strict=True)]
 
     def to(self, target: torch.device | str | torch.dtype) -> Operator:
         out = type(self)([op.to(target) for op in self.ops])

@@ -68,5 +68,3 @@ def indices(groups: Any, atoms: int, per_group: int, what: str) -> Tensor:
 def pair_lengths(x: Tensor, pairs: Tensor) -> Tensor:
     """Distances ``(N, pairs)``; the derivative at 0 is 0."""
     return torch.linalg.vector_norm(x[:, pairs[:, 0]] - x[:, pairs[:, 1]], dim=-1)
-
-

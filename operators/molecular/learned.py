@@ -37,7 +37,7 @@ class TICA(CollectiveVariable):
         count = sum(1 if p is None else 2 for p in variable.period)
         if mean.shape != (count,) or weights.ndim != 2 or weights.shape[1] != count:
             raise ShapeError(
-                f"TICA got mean {tuple(mean.shape)} and weights {tuple(weights.shape)}; {variable!r} has {count} features"
+                f"TICA got mean {tuple(mean.shape)}, weights {tuple(weights.shape)}; {variable!r} has {count} features"
             )
         self.variable, self.mean, self.weights = variable, mean, weights
         self._shape(variable.atoms, len(weights), "1")
@@ -114,13 +114,17 @@ class Learned(CollectiveVariable):
                 raise InputError(f"{path} is not TorchScript; save the network with torch.jit.save") from error
         if not isinstance(network, torch.nn.Module):
             raise DTypeError(f"Learned got {type(network).__name__}; it expects a torch.nn.Module or a path")
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        for parameter in network.parameters():  # a script has no requires_grad_ of its own
+            parameter.requires_grad_(False)
         self._shape(atoms, components, "1", period)
         probe = next((p for p in network.parameters()), torch.zeros(1))
         with torch.no_grad():
             y = self.network(torch.zeros(2, atoms, 3, dtype=probe.dtype, device=probe.device))
         if tuple(y.shape) != (2, components):
-            raise InputError(f"the network gives {tuple(y.shape)} for 2 molecules of {atoms} atoms, not (2, {components})")
+            raise InputError(
+                f"the network gives {tuple(y.shape)} for 2 molecules of {atoms} atoms, not (2, {components})"
+            )
 
     def _forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.network(x)
@@ -138,13 +142,13 @@ class Learned(CollectiveVariable):
 
     @classmethod
     def example(cls, rng: torch.Generator) -> Learned:
-        """Build a scripted network of two layers on the coordinates of four atoms."""
+        """Build a network of two layers on the coordinates of four atoms."""
         layers = (torch.nn.Flatten(), torch.nn.Linear(12, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
         network = torch.nn.Sequential(*layers)
         with torch.no_grad():
             for p in network.parameters():
                 p.copy_(torch.randn(p.shape, generator=rng) / 3)
-        return cls(torch.jit.trace(network, torch.zeros(2, 4, 3)), 4, 2)
+        return cls(network, 4, 2)
 
 
 def _features(variable: CollectiveVariable, x: Tensor) -> Tensor:

@@ -107,10 +107,10 @@ class Karplus(CollectiveVariable):
 
 
 class SAXS(CollectiveVariable):
-    """Small-angle scattering ``I(q) = sum_ij f_i(q) f_j(q) sin(q r_ij) / (q r_ij)`` (P. Debye, Ann. Phys. 351, 809, 1915).
+    """Small-angle scattering ``I(q) = sum_ij f_i(q) f_j(q) sin(q r_ij) / (q r_ij)``.
 
     In the square of the form factors' unit; no solvent is subtracted: give form factors in excess of the solvent's
-    where the data are.
+    where the data are. Source: P. Debye, Ann. Phys. 351, 809 (1915).
 
     Args:
         q: momentum transfers in 1/nm, ``(Q,)``.

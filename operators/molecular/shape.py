@@ -83,7 +83,7 @@ class RMSD(CollectiveVariable):
 
 
 def mean_square_deviation(x: Tensor, references: Tensor) -> Tensor:
-    """Mean squared deviation ``(N, frames)`` of x ``(N, n, 3)`` from references ``(frames, n, 3)`` after the best fit."""
+    """Mean squared deviation ``(N, frames)`` of x ``(N, n, 3)`` from references ``(frames, n, 3)``, best fit."""
     residual = _residual(x[:, None].expand(-1, len(references), -1, -1), references[None])
     return residual.square().sum((-2, -1)) / x.shape[1]
 
@@ -103,7 +103,9 @@ def _reference(reference: Tensor, atoms: int, chosen: Sequence[int] | None, what
     rows = indices([found], atoms, len(found), what)[0]
     y = torch.as_tensor(reference)
     if y.shape[-2:] != (len(found), 3):
-        raise ShapeError(f"{what} got a reference of shape {tuple(y.shape)}; {len(found)} atoms expect (..., {len(found)}, 3)")
+        raise ShapeError(
+            f"{what} got a reference of shape {tuple(y.shape)}; {len(found)} atoms expect (..., {len(found)}, 3)"
+        )
     if not y.is_floating_point() or not bool(torch.isfinite(y).all()):
         raise InputError(f"{what} got a reference that is not finite floating point; it expects positions in nm")
     return y, rows

@@ -130,14 +130,6 @@ class Cartesian(LinearOperator):
         out._refresh()
         return out
 
-    @property
-    def size(self) -> int:
-        """Number of complex data of one problem. Raises InputError where the problems differ in it."""
-        counts = self.mask.expand(-1, *self.range_shape[1:]).flatten(1).sum(1).unique()
-        if counts.numel() > 1:
-            raise InputError(f"the problems of {self!r} differ in their number of data: ask take([i]).size for each")
-        return self.range_shape[0] * int(counts)
-
     def state(self) -> dict[str, Any]:
         """Return the constructor's arguments, with lengths 1 where something is shared."""
         return {"coil_maps": self.coil_maps, "mask": self.mask}

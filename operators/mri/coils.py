@@ -171,13 +171,16 @@ def _coefficients(calib: Tensor, k: int, threshold: float) -> Tensor:
     """Coefficients ``(2k-1, 2k-1, coils, coils)`` of ``G(r) = sum_d G_d exp(2 pi i d r / n)``, d from -(k-1) to k-1."""
     coils = calib.shape[0]
     patches = calib.unfold(1, k, 1).unfold(2, k, 1).permute(1, 2, 0, 3, 4).reshape(-1, coils * k * k)
-    if patches.shape[0] < patches.shape[1]:
-        power, u = torch.linalg.eigh(patches @ patches.mH)
-        keep = power > threshold**2 * power[-1]
-        space = patches.mT @ (u[:, keep].conj() / power[keep].sqrt())
-    else:
-        power, u = torch.linalg.eigh(patches.mT @ patches.conj())
-        space = u[:, power > threshold**2 * power[-1]]
+    few = patches.shape[0] < patches.shape[1]
+    gram = patches @ patches.mH if few else patches.mT @ patches.conj()
+    if not bool(torch.isfinite(torch.view_as_real(gram)).all()) or not bool(gram.diagonal().real.sum() > 0):
+        raise InputError(
+            f"espirit got calibration data up to {float(calib.abs().max()):.3g}, whose squares are no numbers of"
+            f" {calib.dtype}; scale the k-space"
+        )
+    power, u = torch.linalg.eigh(gram)
+    keep = power > threshold**2 * power[-1]
+    space = patches.mT @ (u[:, keep].conj() / power[keep].sqrt()) if few else u[:, keep]
     kernels = space.mT.reshape(-1, coils, k, k)
     side = 2 * k - 1
     # The product of transforms padded to 2k-1 points is the transform of all lags, without wrapping.

@@ -148,14 +148,6 @@ class MRI(LinearOperator):
         index = torch.as_tensor(list(problems), device=self.coil_maps.device)
         return MRI(*(b if b.shape[0] == 1 else b[index] for b in (self.coil_maps, self.mask)))
 
-    @property
-    def size(self) -> int:
-        """Number of complex data of one problem. Raises InputError where the problems differ in it."""
-        counts = self.mask.expand(-1, *self.range_shape[1:]).sum((-2, -1)).unique()
-        if counts.numel() > 1:
-            raise InputError(f"the problems of {self!r} differ in their number of data: ask take([i]).size for each")
-        return self.range_shape[0] * int(counts)
-
     @classmethod
     def example(cls, rng: torch.Generator) -> MRI:
         """Build two sets of maps, three coils, 5 x 6 pixels and an arbitrary mask."""
