@@ -52,6 +52,8 @@ class Target:
         restraints: W, in kT.
         mean_free: for energies of particles without an external field: gradients lose their mean over particles.
         precision: in which the energy is evaluated.
+        zero: energy that counts as 0, in the energy's unit; total energies of quantum chemistry would not leave float32
+            the digits that matter.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class Target:
         restraints: Sequence[FlatBottom] = (),
         mean_free: bool = False,
         precision: torch.dtype = torch.float64,
+        zero: float = 0.0,
     ) -> None:
         self.energy, self.kT, self.variable = energy, float(kT), variable
         self.restraints, self.mean_free, self.precision = tuple(restraints), mean_free, precision
-        self.failed = 0
+        self.zero, self.failed = float(zero), 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,7 +91,7 @@ class Target:
         """Evaluate x ``(N, *event)``; where the energy fails, u and gradient are NaN and `failed` counts it."""
         y = x.detach().to(self.precision)
         u, force = self.energy(y)
-        u, gradient = u / self.kT, -force / self.kT
+        u, gradient = (u - self.zero) / self.kT, -force / self.kT
         if self.restraints:
             with torch.enable_grad():
                 z = y.clone().requires_grad_(True)

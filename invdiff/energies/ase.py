@@ -53,7 +53,9 @@ class ASE(OneByOne):
             first = np.zeros(len(symbols))
             first[0] = 1.0
             charges, moments = charge * first, (multiplicity - 1) * first
-            atoms = Atoms(list(symbols), charges=charges, magmoms=moments, info={"charge": charge, "spin": multiplicity})
+            atoms = Atoms(
+                list(symbols), charges=charges, magmoms=moments, info={"charge": charge, "spin": multiplicity}
+            )
             atoms.calc = calculator()
             return lambda x: _single(atoms, x)
 

@@ -17,7 +17,6 @@ import torch
 
 from invdiff.datasets.molecules.grid import Grid
 from invdiff.datasets.molecules.structure import Structure
-from invdiff.energies.base import GAS_CONSTANT
 from invdiff.energies.openmm import choose_platform
 from invdiff.errors import InputError, missing_extra
 from invdiff.operators.molecular import Angle, CollectiveVariable, Distance, Together, Torsion
@@ -89,9 +88,7 @@ def metadynamics(
     forces = openmm_forces(variables)
     if len(forces) != len(axes):
         raise InputError(f"{len(forces)} collective variables got {len(axes)} axes; one each is expected")
-    found = [
-        app.BiasVariable(force, a.low, a.high, a.width, a.periodic) for force, a in zip(forces, axes, strict=True)
-    ]
+    found = [app.BiasVariable(force, a.low, a.high, a.width, a.periodic) for force, a in zip(forces, axes, strict=True)]
     system = openmm.XmlSerializer.clone(structure.system)
     sharing = {} if bias_folder is None else {"saveFrequency": pace * report, "biasDir": str(bias_folder)}
     meta = app.Metadynamics(system, found, temperature * unit.kelvin, gamma, height, pace, **sharing)

@@ -131,6 +131,7 @@ def _plain_obc(openmm: Any, system: Any) -> Any:
         custom = system.getForce(n)
         if isinstance(custom, openmm.CustomGBForce):
             plain = openmm.GBSAOBCForce()
+            plain.setSolventDielectric(78.5)
             for i in range(system.getNumParticles()):
                 charge, offset, scaled = custom.getParticleParameters(i)
                 plain.addParticle(charge, offset + 0.009, scaled / offset)

@@ -11,9 +11,9 @@ from torch import Tensor
 from invdiff.energies.openmm_torch.reading import check_system
 from invdiff.errors import InputError, ShapeError, UnknownNameError
 
-__all__ = ["OpenMM", "choose_platform"]
+__all__ = ["SMALL", "OpenMM", "choose_platform"]
 
-_SMALL = 60  # atoms; below, the Reference platform is some 3 times faster than CPU, which waits for its threads
+SMALL = 60  # atoms; below, the Reference platform is some 3 times faster than CPU, which waits for its threads
 
 
 class OpenMM:
@@ -83,4 +83,4 @@ def choose_platform(atoms: int) -> str:
     import openmm
 
     platforms = [openmm.Platform.getPlatform(i) for i in range(openmm.Platform.getNumPlatforms())]
-    return "Reference" if atoms < _SMALL else str(max(platforms, key=lambda p: p.getSpeed()).getName())
+    return "Reference" if atoms < SMALL else str(max(platforms, key=lambda p: p.getSpeed()).getName())

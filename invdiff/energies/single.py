@@ -40,7 +40,7 @@ class OneByOne:
         self.domain_shape: tuple[int, ...] = (atoms, 3)
         self.calls = self.failed = 0
         self.last_failure = ""
-        self._workers, self._failures = list(workers), failures
+        self._workers, self._failures = list(workers), (ArithmeticError, *failures)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return U ``(N,)`` and the force ``(N, atoms, 3)``. Raises ShapeError where x has another shape."""
@@ -61,7 +61,7 @@ class OneByOne:
                     if not (np.isfinite(value) and np.isfinite(pull).all()):
                         raise ArithmeticError("the energy or its gradient is not finite")
                     u[n], force[n] = value, pull
-                except (ArithmeticError, *self._failures) as error:
+                except self._failures as error:
                     said.append(str(error))
             return said
 

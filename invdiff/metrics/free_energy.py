@@ -26,6 +26,7 @@ __all__ = [
     "pmf_difference",
     "pmf_of_samples",
     "quadrature",
+    "two_state",
 ]
 
 State = Sequence[tuple[float | None, float | None]]
@@ -66,9 +67,7 @@ def effective_size(log_weight: Tensor) -> float:
     return float(w.sum() ** 2 / w.square().sum())
 
 
-def jackknife(
-    s: Tensor, log_weight: Tensor, a: State, b: State, blocks: int | None = None
-) -> tuple[float, float]:
+def jackknife(s: Tensor, log_weight: Tensor, a: State, b: State, blocks: int | None = None) -> tuple[float, float]:
     """Free-energy difference and its standard error, leaving out one block after the other.
 
     Args:
@@ -87,14 +86,42 @@ def jackknife(
     s, w = s.double(), log_weight.double()
     shift = w.max()
     inner = tuple(range(1, w.ndim))
-    sums = [((w - shift).exp() * inside(s, state)).sum(inner) if inner else (w - shift).exp() * inside(s, state)
-            for state in (a, b)]
+    sums = [
+        ((w - shift).exp() * inside(s, state)).sum(inner) if inner else (w - shift).exp() * inside(s, state)
+        for state in (a, b)
+    ]
     part_a, part_b = (torch.stack([p.sum() for p in x.tensor_split(blocks)]) for x in sums)
     every = float(torch.log(part_a.sum()) - torch.log(part_b.sum()))
     left = torch.log(part_a.sum() - part_a) - torch.log(part_b.sum() - part_b)
     if not bool(torch.isfinite(left).all()):
         return every, math.inf
     return every, float(((blocks - 1) / blocks * (left - left.mean()).square().sum()).sqrt())
+
+
+def two_state(s: Tensor, log_weight: Tensor, a: State, b: State, lag: int | None = None) -> float:
+    """Free-energy difference from rates of exchange, which forgets how many chains started where.
+
+    Of the sampled (biased) density, ``p_B / p_A = k(A -> B) / k(B -> A)`` with k the shares of frames that are in the
+    other state one lag later; within a state the weights do the rest.
+
+    Args:
+        s: ``(chains, times, k)``.
+        log_weight: ``(chains, times)``.
+        a, b: states.
+        lag: in frames; None for a tenth of the times.
+
+    Returns:
+        The difference, NaN where a state was never left.
+    """
+    lag = lag or max(1, s.shape[1] // 10)
+    in_a, in_b = inside(s, a), inside(s, b)
+    leave_a = (in_a[:, :-lag] & in_b[:, lag:]).double().sum() / in_a[:, :-lag].double().sum()
+    leave_b = (in_b[:, :-lag] & in_a[:, lag:]).double().sum() / in_b[:, :-lag].double().sum()
+    if not (leave_a > 0 and leave_b > 0):
+        return math.nan
+    w = log_weight.double()
+    mean_a, mean_b = (torch.logsumexp(w[i], 0) - math.log(int(i.sum())) for i in (in_a, in_b))
+    return float(leave_b.log() - leave_a.log() + mean_a - mean_b)
 
 
 def pmf_of_samples(s: Tensor, log_weight: Tensor, edges: Sequence[Tensor]) -> Tensor:

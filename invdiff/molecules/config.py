@@ -19,30 +19,50 @@ class _Strict(BaseModel):
 class SystemConfig(_Strict):
     """What is sampled: an analytic energy, or a molecule with a force field or quantum chemistry."""
 
-    kind: Literal["double_well", "muller_brown", "pairwise_double_well", "lennard_jones", "openmm", "xtb"]
-    particles: int | None = Field(None, ge=2, description="of the two clusters")
-    molecule: str | None = Field(None, description="a molecule that ships with the package")
-    file: str | None = Field(None, description="or a structure file (PDB, prmtop, gro, OpenMM XML, xyz)")
-    topology: str | None = Field(None, description="inpcrd, top or PDB that goes with the file")
-    force_field: list[str] = ["amber14/protein.ff14SB.xml"]
+    kind: Literal["double_well", "muller_brown", "pairwise_double_well", "lennard_jones", "molecule"]
+    options: dict[str, Any] = Field({}, description="arguments of the analytic energy, or of the named molecule")
+    measurement: str | None = Field(None, description="data on the molecule: the posterior under them is sampled")
+    name: str | None = Field(None, description="a molecule that ships with the package")
+    file: str | None = Field(None, description="or a structure file: PDB, prmtop, gro, OpenMM System, xyz")
+    positions: str | None = Field(None, description="inpcrd, PDB or gro that goes with the file")
+    force_fields: list[str] = ["amber14/protein.ff14SB.xml"]
     solvent: Literal["obc1", "obc2"] | None = None
-    options: dict[str, Any] = Field({}, description="arguments of the molecule or the analytic energy")
+    backend: Literal["torch", "openmm", "auto", "xtb", "ase", "python"] = "torch"
+    backend_options: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _one_molecule(self) -> SystemConfig:
-        if self.kind in ("openmm", "xtb") and (self.molecule is None) == (self.file is None):
-            raise ValueError(f"a system of kind {self.kind} needs either molecule or file")
+        if self.kind == "molecule" and (self.name is None) == (self.file is None):
+            raise ValueError("a molecule needs either name or file")
         return self
 
 
 class VariableConfig(_Strict):
     """One collective variable; atoms count from 0, lengths in nm, angles in rad."""
 
-    kind: Literal["coordinate", "torsion", "distance", "angle", "coordination", "radius_of_gyration", "difference"]
+    kind: Literal[
+        "coordinate",
+        "torsion",
+        "distance",
+        "angle",
+        "coordination",
+        "radius_of_gyration",
+        "difference",
+        "combination",
+        "rmsd",
+        "path",
+        "tica",
+        "learned",
+    ]
     atoms: list[int] = []
     others: list[int] = Field([], description="of a difference: the atoms of the distance that is subtracted")
     index: int = Field(0, ge=0, description="of a coordinate")
     r0: float | None = Field(None, gt=0, description="of a coordination number, in nm")
+    parts: list[VariableConfig] = Field([], description="of a combination or tica: what is combined")
+    weights: list[float] = Field([], description="of a combination")
+    file: str | None = Field(None, description="rmsd: reference; path, tica: frames; learned: a TorchScript network")
+    topology: str | None = Field(None, description="PDB that an XTC or DCD file needs")
+    lag: int = Field(1, ge=1, description="of tica, in frames")
 
 
 class AxisConfig(_Strict):
@@ -60,6 +80,7 @@ class BiasConfig(_Strict):
     gamma: float = Field(gt=1)
     height: float = Field(gt=0, description="kT, where all samples of a batch fall together")
     axes: list[AxisConfig] = Field(min_length=1, max_length=3)
+    start: str | None = Field(None, description="PLUMED HILLS, or a folder of OpenMM bias files, to go on from")
 
 
 class RestraintConfig(_Strict):
@@ -89,6 +110,7 @@ class StartConfig(_Strict):
     skip: int = Field(100, ge=0)
     every: int = Field(10, ge=1)
     step: float = Field(0.1, gt=0, description="MALA's step, or ps of Langevin dynamics")
+    hydrogen_mass: float = Field(1.008, gt=0, description="Da in these dynamics; no average over x depends on it")
 
 
 class NetworkConfig(_Strict):
@@ -101,6 +123,9 @@ class NetworkConfig(_Strict):
     reach: float = Field(5.0, gt=0, description="of the equivariant network: largest distance resolved")
     exchangeable: bool = Field(False, description="atoms of one element are the same")
     gain: float = Field(1.0, gt=0, description="typical size of the control")
+    finest: float | None = Field(
+        None, gt=0, description="smallest length resolved; the control then grows as 1/sqrt(noise to come + finest^2)"
+    )
     scale: float = Field(1.0, gt=0, description="of the MLP: typical size of x")
 
 
@@ -148,16 +173,34 @@ class RefineConfig(_Strict):
     burn: int = Field(200, ge=0)
     steps: int = Field(2000, ge=1)
     every: int = Field(5, ge=1)
+    deposit_every: int = Field(
+        0,
+        ge=0,
+        description="steps between deposits while burning in, by which chains correct the bias; 0 for none",
+    )
     keep: int = Field(200, ge=1, description="steps between configurations that are kept")
     step: float = Field(0.3, gt=0, description="MALA's first step in the unit of x, or ps of Langevin dynamics")
     friction: float = Field(5.0, gt=0, description="1/ps")
+    hydrogen_mass: float = Field(1.008, gt=0, description="Da in these dynamics; no average over x depends on it")
+
+
+class MetadynamicsConfig(_Strict):
+    """Well-tempered metadynamics by OpenMM, steps of 1 fs, on the bias' variables."""
+
+    steps: int = Field(4_000_000, ge=1000)
+    gamma: float = Field(8.0, gt=1)
+    height: float = Field(1.0, gt=0, description="kJ/mol")
+    width: float | None = Field(None, gt=0, description="of the hills; that of the bias where it is null")
+    pace: int = Field(500, ge=1)
+    seeds: list[int] = Field([0, 1], min_length=1)
 
 
 class CompareConfig(_Strict):
     """Runs beside it, for judging: the sampler without bias, or metadynamics with OpenMM."""
 
     unbiased: bool = False
-    metadynamics: dict[str, Any] | None = None
+    warm: bool = Field(True, description="whether the sampler without bias gets the warm start too")
+    metadynamics: MetadynamicsConfig | None = None
 
 
 class StatesConfig(_Strict):
@@ -199,7 +242,9 @@ class MoleculeConfig(_Strict):
             raise ValueError(f"bias has {len(self.bias.axes)} axes for {k} variables; one each")
         if len(self.states.a) != k or len(self.states.b) != k:
             raise ValueError(f"states a and b need one interval for each of {k} variables")
-        if self.refine.method == "langevin" and self.system.kind not in ("openmm", "xtb"):
+        if self.refine.keep % self.refine.every or self.refine.steps < self.refine.keep:
+            raise ValueError("refine.keep must be a multiple of refine.every and not above refine.steps")
+        if self.refine.method == "langevin" and self.system.kind != "molecule":
             raise ValueError("refine.method langevin needs masses, which only a molecule has; use mala")
         return self
 

@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from invdiff.bridges.asbs import Stage, Trainer, Training
 from invdiff.bridges.bias import Axis, Bias
+from invdiff.bridges.control import Paced
 from invdiff.bridges.internal_coordinates import Chart, ChartEnergy, ChartVariable
 from invdiff.bridges.restraints import FlatBottom
 from invdiff.bridges.sde import Constant, Edm, Geometric, Schedule
 from invdiff.bridges.source import GaussianSource
 from invdiff.bridges.target import Target
+from invdiff.energies.base import GAS_CONSTANT
 from invdiff.errors import InputError
 from invdiff.molecules.config import MoleculeConfig, ScheduleConfig
+from invdiff.molecules.seeding import start_bias
 from invdiff.molecules.systems import Case
 from invdiff.networks.equivariant import EquivariantField
 from invdiff.networks.internal import InternalMLP
@@ -25,7 +28,7 @@ __all__ = ["make_bias", "make_chart", "make_trainer"]
 
 
 def make_bias(config: MoleculeConfig, period: Sequence[float | None]) -> Bias | None:
-    """Return the empty bias of a configuration; axes are periodic where their variables are."""
+    """Return the bias that a run begins with; axes are periodic where their variables are."""
     if config.bias is None:
         return None
     axes = []
@@ -37,7 +40,10 @@ def make_bias(config: MoleculeConfig, period: Sequence[float | None]) -> Bias | 
             )
         high = entry.high if p is None else entry.low + p
         axes.append(Axis(entry.low, high, entry.points, entry.width, p is not None))
-    return Bias(axes, config.bias.gamma, config.bias.height)
+    bias = Bias(axes, config.bias.gamma, config.bias.height)
+    if config.bias.start is not None:
+        start_bias(bias, config.bias.start, 1.0 if config.temperature is None else GAS_CONSTANT * config.temperature)
+    return bias
 
 
 def make_chart(case: Case, data: Tensor) -> Chart | None:
@@ -58,6 +64,10 @@ def make_trainer(case: Case, chart: Chart | None, data: Tensor, bias: Bias | Non
         torch.manual_seed(seed)
         control = _network(case, target.shape)
         corrector = None if config.source == 0 else _network(case, target.shape)
+    schedule = _schedule(config.schedule)
+    if config.network.finest is not None:
+        control = Paced(control, schedule, config.network.finest)
+        corrector = None if corrector is None else Paced(corrector, schedule, schedule.total**0.5)
     source = GaussianSource(target.shape, config.source, mean_free=target.mean_free)
     options = config.training.model_dump()
     options["stages"] = tuple(Stage(**stage) for stage in options["stages"])
@@ -67,7 +77,7 @@ def make_trainer(case: Case, chart: Chart | None, data: Tensor, bias: Bias | Non
     return Trainer(
         target,
         source,
-        _schedule(config.schedule),
+        schedule,
         control,
         corrector,
         Training(**options),
@@ -84,7 +94,9 @@ def charted(target: Target, chart: Chart) -> Target:
         FlatBottom(ChartVariable(r.variable, chart), r.low, r.high, r.stiffness, r.name) for r in target.restraints
     ]
     energy = ChartEnergy(target.energy, chart, target.kT)
-    return Target(energy, target.kT, ChartVariable(target.variable, chart), restraints, precision=target.precision)
+    return Target(
+        energy, target.kT, ChartVariable(target.variable, chart), restraints, False, target.precision, target.zero
+    )
 
 
 def _schedule(entry: ScheduleConfig) -> Schedule:

@@ -11,7 +11,9 @@ from torch import Tensor
 from invdiff.bridges.target import Target
 from invdiff.energies.analytic import DoubleWell, LennardJones, MullerBrown, PairwiseDoubleWell
 from invdiff.energies.base import Energy, thermal_energy
+from invdiff.energies.posterior import PosteriorEnergy
 from invdiff.errors import InputError
+from invdiff.measurement import Measurement
 from invdiff.metrics.free_energy import quadrature
 from invdiff.molecules.config import MoleculeConfig, SystemConfig
 from invdiff.molecules.variables import restraint, variables
@@ -28,6 +30,13 @@ class Case:
     x: Tensor
     structure: Any = None
     masses: Tensor | None = None
+
+    def heavy(self, hydrogen: float) -> Tensor | None:
+        """Masses with those of hydrogen replaced by `hydrogen` Da; None where there are none."""
+        if self.masses is None:
+            return None
+        light = torch.tensor([symbol == "H" for symbol in self.structure.symbols])
+        return torch.where(light, torch.full_like(self.masses, hydrogen), self.masses)
 
     def exact(self) -> float | None:
         """``F(B) - F(A)`` in kT where it is known: by quadrature in the plane, or by symmetry."""
@@ -46,28 +55,29 @@ def build(config: MoleculeConfig) -> Case:
     Raises:
         InputError: parts of the configuration do not fit one another. MissingExtraError: a library is missing.
     """
-    if config.system.kind in ("openmm", "xtb"):
+    if config.system.kind == "molecule":
         structure, energy = _molecule(config.system)
-        x, masses = structure.positions[0].float(), structure.masses()
+        x, masses = structure.positions[0].float(), structure.masses().float()
     else:
         structure, energy, masses = None, _analytic(config.system), None
         x = _start(config, energy)
+    if config.system.measurement is not None:
+        energy = PosteriorEnergy(energy, Measurement.load(config.system.measurement), config.temperature)
     shape = tuple(energy.domain_shape)
+    zero = float(energy(x[None].double())[0]) if masses is not None else 0.0
     target = Target(
         energy,
         thermal_energy(energy, config.temperature),
         variables(config.variables, shape),
         [restraint(entry, shape) for entry in config.restraints],
         mean_free=len(shape) == 2,
-        precision=torch.float64 if config.system.kind == "xtb" else torch.float32,
+        precision=torch.float32 if config.system.backend == "torch" else torch.float64,
+        zero=zero,
     )
     return Case(config, target, x, structure, masses)
 
 
 def _analytic(system: SystemConfig) -> Energy:
-    options = dict(system.options)
-    if system.particles is not None:
-        options["particles"] = system.particles
     kinds = {
         "double_well": DoubleWell,
         "muller_brown": MullerBrown,
@@ -75,7 +85,7 @@ def _analytic(system: SystemConfig) -> Energy:
         "lennard_jones": LennardJones,
     }
     try:
-        return kinds[system.kind](**options)
+        return kinds[system.kind](**system.options)
     except TypeError as error:
         raise InputError(f"system.options: {error}") from error
 
@@ -91,16 +101,9 @@ def _start(config: MoleculeConfig, energy: Energy) -> Tensor:
 
 
 def _molecule(system: SystemConfig) -> tuple[Any, Energy]:
-    from invdiff.energies.molecules import molecule
+    from invdiff.energies.building import build_energy, build_structure
 
-    if system.molecule is None:
-        raise InputError("system.file")
-    if system.kind == "openmm":
-        from invdiff.energies.openmm_torch import TorchSystem
-
-        structure = molecule(system.molecule, files=system.force_field, solvent=system.solvent, **system.options)
-        return structure, TorchSystem(structure.system)
-    from invdiff.energies.xtb import xtb
-
-    structure = molecule(system.molecule, **system.options)
-    return structure, xtb(structure)
+    structure = build_structure(
+        system.name, system.file, system.positions, system.force_fields, system.solvent, system.options
+    )
+    return structure, build_energy(structure, system.backend, **system.backend_options)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from invdiff.bridges.restraints import FlatBottom
 from invdiff.energies.analytic import Coordinates
@@ -13,25 +11,23 @@ from invdiff.energies.base import CollectiveVariable
 from invdiff.errors import InputError
 from invdiff.molecules.config import RestraintConfig, VariableConfig
 
-__all__ = ["Joined", "restraint", "variables"]
+__all__ = ["restraint", "together", "variables"]
 
 
-class Joined:
-    """Several collective variables side by side."""
+def together(parts: Sequence[CollectiveVariable]) -> CollectiveVariable:
+    """Several collective variables side by side, as one."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, Coordinates) for part in parts):
+        return Coordinates(tuple(i for part in parts if isinstance(part, Coordinates) for i in part.indices))
+    from invdiff.operators.molecular import Together
 
-    def __init__(self, parts: Sequence[CollectiveVariable]) -> None:
-        self.parts = tuple(parts)
-        self.period = tuple(p for part in parts for p in part.period)
-        self.units = tuple(u for part in parts for u in part.units)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``(N, k)``."""
-        return torch.cat([part.forward(x) for part in self.parts], 1)
+    return Together(*parts)  # type: ignore[arg-type]
 
 
 def variables(entries: Sequence[VariableConfig], shape: tuple[int, ...]) -> CollectiveVariable:
     """Return the variables of the entries, on x of the event shape `shape`, as one."""
-    return Joined([_variable(entry, shape) for entry in entries])
+    return together([_variable(entry, shape) for entry in entries])
 
 
 def restraint(entry: RestraintConfig, shape: tuple[int, ...]) -> FlatBottom:
@@ -55,9 +51,12 @@ def _variable(entry: VariableConfig, shape: tuple[int, ...]) -> CollectiveVariab
     return _molecular(entry, shape[0])
 
 
-def _molecular(entry: VariableConfig, atoms: int) -> CollectiveVariable:
+def _molecular(entry: VariableConfig, atoms: int) -> Any:
+    from invdiff.molecules.file_variables import KINDS, build_variable
     from invdiff.operators import molecular
 
+    if entry.kind in KINDS:
+        return build_variable(entry, atoms, [_molecular(part, atoms) for part in entry.parts])
     if entry.kind == "difference":
         both = molecular.Distance([entry.atoms, entry.others], atoms)
         return molecular.Combination(both, [1.0, -1.0])

@@ -3,7 +3,9 @@
 Born radii (Onufriev, Bashford, Case 2004, doi 10.1002/prot.20033): with offset radii ``o_i = r_i - 0.009 nm`` and
 scaled ones ``s_j = S_j o_j``, pairwise integrals I_ij where ``r + s_j > o_i``,
 
-    ``I_ij = 1/2 [1/L - 1/U + (r - s_j^2/r)(1/U^2 - 1/L^2)/4 + ln(L/U)/(2 r)]``,  ``U = r + s_j``, ``L = max(o_i, |r - s_j|)``
+    ``I_ij = 1/2 [1/L - 1/U + (r - s_j^2/r)(1/U^2 - 1/L^2)/4 + ln(L/U)/(2 r)]``
+
+with ``U = r + s_j``, ``L = max(o_i, |r - s_j|)``
 
 (and ``1/o_i - 1/L`` more where i lies within j, ``o_i < s_j - r``), ``psi_i = o_i sum_j I_ij`` and
 
