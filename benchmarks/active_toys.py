@@ -170,9 +170,9 @@ def ellipses(kind: int, number: int, size: int) -> Tensor:
 def line_study(
     seeds: int, budgets: tuple[int, ...], sigma: float, report: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """PSNR of the posterior mean, one k-space column a decision, and conjugate pairs bought at eight columns."""
+    """PSNR of the posterior mean, one k-space column a decision, and conjugate pairs among the first six."""
     prior = Kinds()
-    size, most = prior.size, max(*budgets, 8)
+    size, most = prior.size, max(*budgets, 6)
     real = Fourier((1, size, size))
     candidates, noise = Candidates.along(real, -1), Gaussian(sigma)
     draws = torch.stack([prior.sample(generator(i, 5)) for i in range(256)]).reshape(-1, 1, size, size)
@@ -200,13 +200,15 @@ def line_study(
                     belief = plan.of_particles(prior.draw(*now, PARTICLES, choice).to(torch.complex64), real, noise)
                 order += policy(belief, 1, choice)
                 plan = plan.after(order[-1:])
-                if step == 8:
+                if step == 6:
                     pairs += sum((size - c) % size in order and c < size // 2 and c > 0 for c in order)
                 if step in scores:
                     seen = torch.view_as_real(y[:, order]).flatten().double()
                     error = float((prior.mean(*prior.posterior(order, seen, sigma)) - x).square().mean())
                     scores[step].append(10 * math.log10(float(x.max()) ** 2 / error))
-        out[name] = {f"{b} columns": _summary(v) for b, v in scores.items()} | {"conjugate pairs per run": pairs / seeds}
+        out[name] = {f"{b} columns": _summary(v) for b, v in scores.items()} | {
+            "conjugate pairs per run": pairs / seeds
+        }
         report(f"lines, {name}: " + ", ".join(f"{b} columns {sum(v) / len(v):.2f} dB" for b, v in scores.items())
                + f", {pairs / seeds:.2f} pairs")  # fmt: skip
     return out
@@ -225,9 +227,10 @@ def gaussian_study(report: Callable[[str], None], size: int = 16, budget: int = 
     places = torch.stack([y.flatten(), x.flatten()], 1).double()
     envelope = torch.exp(-(places - size / 2).square().sum(1) / (2 * (size / 4) ** 2))
     distance = torch.cdist(places, places)
+    turn = torch.polar(torch.ones(size**2).double(), 0.02 * places[:, 0] * places[:, 1] + 0.3 * places[:, 1])
     prior = GaussianPrior(
         torch.zeros(1, size, size, dtype=torch.complex64),
-        envelope[:, None] * torch.exp(-distance / 3) * envelope, "complex",
+        turn[:, None] * (envelope[:, None] * torch.exp(-distance / 3) * envelope) * turn.conj(), "complex",
     )  # fmt: skip
     noise, candidates = Gaussian(sigma), Candidates.along(op, -1)
     exact = greedy_design(prior, op, noise, candidates, budget)

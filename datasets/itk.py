@@ -20,6 +20,7 @@ from invdiff.files import existing, head, replacing, sha256
 __all__ = ["read", "recognise", "write", "write_all"]
 
 _HEADER = 1 << 16  # bytes; real ones have some hundred
+_LINE = 500  # the library's buffers for words of a NRRD header end somewhere beyond, unchecked
 _PACKED = 1100  # deflate makes nothing smaller than by 1032 times
 _SIZES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
@@ -144,13 +145,16 @@ def _check(path: Path, claimed: int, data: Path, packed: bool) -> None:
 
 
 def _beside(path: Path, name: str) -> Path:
-    if not name or "/" in name or "\\" in name or name in (".", "..") or "%" in name or " " in name.strip():
+    if not name or "/" in name or "\\" in name or name in (".", "..") or "%" in name or len(name) > 200:
         raise FormatError(f"{path} says that its values are in {name!r}; expected one file in the same folder")
     return path.parent / name.strip()
 
 
 def _fields(path: Path, text: bytes, between: str) -> dict[str, str]:
-    pairs = (line.partition(between) for line in text.decode("latin-1").splitlines())
+    lines = text.decode("latin-1").splitlines()
+    if max(map(len, lines), default=0) > _LINE or "\0" in text.decode("latin-1"):
+        raise FormatError(f"{path} has a header with a line of more than {_LINE} characters, or with binary ones")
+    pairs = (line.partition(between) for line in lines)
     found: dict[str, str] = {}
     for key, mark, value in pairs:
         if mark and found.setdefault(key.strip(), value.strip()) != value.strip():
@@ -169,6 +173,12 @@ def _count(path: Path, text: str | None, name: str) -> int:
     return math.prod(sizes)
 
 
+def _check_axes(path: Path, number: str | None, sizes: str | None) -> None:
+    """Raise FormatError where the number of axes is not that of their lengths: the library trusts it."""
+    if number not in ("1", "2", "3", "4") or len((sizes or "").split()) != int(number):
+        raise FormatError(f"{path} has {number} axes of lengths {sizes!r}; expected as many lengths as axes, up to 4")
+
+
 def _metaimage(path: Path) -> tuple[int, Path, bool]:
     """Bytes of all values, the file that holds them, and whether they are compressed."""
     text, mark, rest = head(path, _HEADER).partition(b"ElementDataFile")
@@ -179,15 +189,17 @@ def _metaimage(path: Path) -> tuple[int, Path, bool]:
     if size is None:
         raise FormatError(f"{path} has ElementType {fields.get('ElementType')!r}; expected one of {', '.join(_SIZES)}")
     channels = _count(path, fields.get("ElementNumberOfChannels", "1"), "ElementNumberOfChannels")
+    _check_axes(path, fields.get("NDims"), fields.get("DimSize"))
     claimed = _count(path, fields.get("DimSize"), "DimSize") * size * channels
     name = rest.partition(b"\n")[0].decode("latin-1").partition("=")[2].strip()
     packed = fields.get("CompressedData", "False").lower() in ("true", "1")
-    text_values = fields.get("BinaryData", "True").lower() in ("false", "0")  # a digit and a space at least
-    return (
-        claimed // size * 2 if text_values else claimed,
-        path if name.upper() == "LOCAL" else _beside(path, name),
-        packed,
-    )
+    data = path if name.upper() == "LOCAL" else _beside(path, name)
+    stored = fields.get("CompressedDataSize", "0")
+    if not stored.isdigit() or (data.is_file() and int(stored) > data.stat().st_size):
+        raise FormatError(f"{path} has CompressedDataSize {stored!r}; expected no more bytes than there are")
+    if fields.get("BinaryData", "True").lower() in ("false", "0"):
+        claimed = claimed // size * 2  # a digit and a space at least
+    return claimed, data, packed
 
 
 def _nrrd(path: Path) -> tuple[int, Path, bool]:
@@ -201,6 +213,7 @@ def _nrrd(path: Path) -> tuple[int, Path, bool]:
                                   "32": 4, "int": 4, "float": 4}.items() if key in kind), None)  # fmt: skip
     if wide is None:
         raise FormatError(f"{path} has type {kind!r}; expected numbers of 8 to 64 bits")
+    _check_axes(path, fields.get("dimension"), fields.get("sizes"))
     encoding = fields.get("encoding", "raw").lower()
     claimed = _count(path, fields.get("sizes"), "sizes") * (wide if encoding != "ascii" else 1)
     return claimed, path if name is None else _beside(path, name), encoding not in ("raw", "ascii")

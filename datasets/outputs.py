@@ -75,8 +75,8 @@ def save_images(
     if format == "bart":
         from invdiff.datasets.raw import bart
 
-        named = {path.with_name(f"{_split(path, format)[0]}_{k}.cfl"): _slices(v, k) for k, v in maps.items()}
-        return [bart.write(file, values.transpose(1, 2, 0), ("x", "y", "z")) for file, values in named.items()]
+        arrays = {path.with_name(f"{_split(path, format)[0]}_{k}.cfl"): _slices(v, k) for k, v in maps.items()}
+        return [bart.write(file, values.transpose(1, 2, 0), ("x", "y", "z")) for file, values in arrays.items()]
     place = like or from_attributes(attributes)
     volumes = {name: _volume(array, place, name) for name, array in maps.items()}
     stem, suffix = _split(path, format)

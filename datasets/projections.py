@@ -41,6 +41,7 @@ class RawProjections:
         curved: channels on an arc around the source.
         z: height of the source in each view, ``(views,)``; None for a circle.
         offset: coordinate of the middle of the channels (`ParallelCT.detector_offset`); None to find it.
+        row_offset: of a cone beam, coordinate of the middle of the rows.
         blank: photons behind air of line integrals, a number or ``(views, rows, channels)``, if known.
         meta: what the file says of itself, no patient data; JSON values only.
 
@@ -58,6 +59,7 @@ class RawProjections:
     curved: bool = False
     z: Floats | None = None
     offset: float | None = None
+    row_offset: float = 0.0
     blank: float | Floats | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
@@ -249,7 +251,7 @@ def _tomograph(
     offset -= (raw.projections.shape[-1] - channels * bin) / 2 * _step(raw)
     angles = np.asarray(raw.angles, np.float64)[keep]
     shrink = 1.0 if raw.source_axis is None else raw.source_axis / float(raw.source_detector or raw.source_axis)
-    reach = (channels / 2 * step - abs(offset)) * shrink
+    reach = ((channels - 1) / 2 * step - abs(offset)) * shrink  # to the middle of the nearer end's channel
     if raw.source_axis is not None:
         gamma = math.atan(reach / raw.source_axis)
         reach = raw.source_axis * math.sin(gamma)  # the outermost ray's distance from the axis
@@ -273,7 +275,7 @@ def _tomograph(
     climb = 0.0 if raw.z is None else float(np.ptp(raw.z))
     depth = rows if raw.z is None else max(1, int(climb / height))
     common |= {"pixel_size": (height, pixel, pixel), "detector_spacing": (raw.spacing[0], step)}
-    common |= {"detector_offset": (0.0, offset)}
+    common |= {"detector_offset": (raw.row_offset, offset)}
     z = None if raw.z is None else np.asarray(raw.z, np.float64)[keep] - float(np.mean(raw.z))
     if len(chosen) != rows:
         raise InputError(f"{len(chosen)} of {rows} rows of a cone beam were chosen; all are needed, or the middle one")

@@ -44,7 +44,7 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Measure
     """Read a measurement.
 
     Args:
-        path: the file; its content decides, not its suffix.
+        path: the file (of projections in DICOM the folder); its content decides, not its suffix.
         format: the name of a format, to be used without asking it whether it recognises the file.
         options: for the format's own ``read`` (``slice``, for k-space), and for what makes a measurement of raw data:
             `invdiff.datasets.kspace.to_measurement` (``sigma``, ``n_sets``, ``calibration``, ``coil_maps``,
@@ -55,7 +55,9 @@ def read(path: str | Path, format: str | None = None, **options: Any) -> Measure
         FileError: the file cannot be opened. FormatError: no format recognises it, or its content is not what it
             should be. UnknownNameError: there is no such format. InputError: an option is unknown or cannot be used.
     """
-    path = existing(path)
+    path = Path(path)
+    if not path.is_dir():
+        existing(path)
     entry = _recognised(path) if format is None else _named(format)
     reader = _load(entry)
     own, rest = _split(options, reader.read)

@@ -6,8 +6,12 @@ and 1, half precision as float32. Complex numbers in JSON are ``{"__complex__": 
 
 from __future__ import annotations
 
+import functools
+import io
 import json
 import math
+import mmap
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +22,15 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import FileError, FormatError, InputError, InvdiffError
-from invdiff.files import existing, head
+from invdiff.files import existing, head, replacing
 
 if TYPE_CHECKING:
     import h5py
 
 __all__ = [
     "MAGIC",
+    "check_heaps",
+    "creating",
     "get_array",
     "get_group",
     "get_json",
@@ -59,6 +65,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
 
     if not h5py.is_hdf5(path):
         raise FormatError(f"{path} is not an HDF5 file: it begins with {first!r}, HDF5 with {MAGIC!r}")
+    check_heaps(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -70,6 +77,78 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
         raise FormatError(
             f"{path} is an HDF5 file that cannot be read: {error}; it is damaged or cut short, copy it again"
         ) from error
+
+
+@contextmanager
+def creating(path: str | Path) -> Iterator[h5py.File]:
+    """Give a new HDF5 file, which appears as `path`, replacing what is there, when all of it is written.
+
+    Raises:
+        FileError: it cannot be written (no such folder, no space).
+    """
+    import h5py
+
+    with replacing(path) as part, _Sink(part, "w+") as sink:
+        with h5py.File(sink, "w") as file:
+            yield file
+        if sink.failure is not None:
+            raise sink.failure
+
+
+class _Sink(io.FileIO):
+    """A file that takes everything and remembers what failed: the HDF5 library crashes where a disk is full."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view) and self.failure is None:
+            try:
+                done += super().write(view[done:]) or 0
+            except OSError as error:
+                self.failure = error
+        return len(view)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        done = super().readinto(view) or 0
+        view[done:] = bytes(len(view) - done)  # what was lost
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.failure = self.failure or error
+            return size or 0
+
+
+def check_heaps(path: Path) -> None:
+    """Raise FormatError where a heap of texts is damaged in a way on which the HDF5 library never ends (1.14, 2.0)."""
+    stat = path.stat()
+    if not _heaps_end(path, stat.st_size, stat.st_mtime_ns):
+        raise FormatError(f"{path} is an HDF5 file with a damaged heap of texts or lists; copy it again")
+
+
+@functools.lru_cache(64)
+def _heaps_end(path: Path, size: int, changed: int) -> bool:
+    """Whether the objects of each global heap collection fill it (format specification III.E)."""
+    if size < 32:
+        return True
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = data.find(b"GCOL\x01\0\0\0")
+        while at >= 0:
+            end = at + struct.unpack_from("<Q", data, at + 8)[0] if at + 16 <= size else 0
+            place = at + 16
+            while place + 16 <= end <= size:
+                index, length = struct.unpack_from("<H6xQ", data, place)
+                step = length if index == 0 else 16 + (length + 7) // 8 * 8
+                if step < 16 or place + step > end:
+                    return False
+                place += step
+            at = data.find(b"GCOL\x01\0\0\0", at + 1)
+    return True
 
 
 def get_array(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:

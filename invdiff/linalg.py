@@ -60,7 +60,9 @@ def cg(
     r = rhs if x0 is None else rhs - apply(x0)
     x = torch.zeros_like(rhs) if x0 is None else x0
     p, rr = r, inner(r, r)
-    stop = torch.zeros_like(rr) if tolerance is None else tolerance**2 * inner(rhs, rhs)
+    # Below rounding the residual of a singular A lies where A sees nothing, and a step along it would be without bound.
+    least = 4 * torch.finfo(rhs.real.dtype).eps
+    stop = (least if tolerance is None else tolerance) ** 2 * inner(rhs, rhs)
     for _ in range(iterations):
         if tolerance is not None and bool((rr <= stop).all()):
             break

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from invdiff.errors import FormatError, InputError, UnknownNameError
+from invdiff.errors import FileError, FormatError, InputError, UnknownNameError
 from invdiff.files import existing, replacing
+from invdiff.hdf5 import check_heaps
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -208,15 +209,47 @@ class Posterior:
         import xarray as xr
 
         path = existing(path)
+        check_heaps(path)
         try:
             with xr.open_dataset(path, engine="netcdf4") as file:
                 content = file.load()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise FormatError(f"{path} is not a NetCDF file: {error}") from error
+        except MemoryError as error:
+            raise FileError(f"{path} does not fit into memory") from error
+        except Exception as error:  # damaged files make the library fail in any way
+            raise FormatError(f"{path} is not a NetCDF file that can be read: {error}") from error
         if content.attrs.get("invdiff_format") != "posterior" or "draws" not in content:
             raise FormatError(f"{path} holds no posterior: attribute invdiff_format is not 'posterior'")
-        diagnostics = json.loads(content.attrs.pop("diagnostics", "{}"))
-        return cls(_join_complex(content).drop_vars(["mean", "std"], errors="ignore"), diagnostics)
+        try:
+            diagnostics = json.loads(content.attrs.pop("diagnostics", "{}"))
+            return cls(_join_complex(content).drop_vars(["mean", "std"], errors="ignore"), diagnostics)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path} holds a posterior that cannot be read: {error}; it is damaged") from error
+
+    # ---- views ------------------------------------------------------------------------------------------------
+    def _repr_html_(self) -> str:
+        """In a notebook: mean and deviation of the middle slice beside what `repr` says."""
+        import html
+
+        from invdiff.pictures import GREY, HEAT, data_uri
+
+        text = f"<code>{html.escape(repr(self))}</code>"
+        if self.draws.dims[-2:] != ("y", "x"):
+            return text
+        maps = [("mean", self.mean(), GREY)]
+        maps += [("standard deviation", self.std(), HEAT)] if self.dataset.sizes["draw"] > 1 else []
+        figures = []
+        for name, array, colours in maps:
+            values = np.abs(array.values).reshape(-1, *array.shape[-2:])
+            image = values[len(values) // 2]
+            image = image[:: 1 + image.shape[0] // 256, :: 1 + image.shape[1] // 256]
+            high = float(np.nanquantile(image, 0.998)) or 1.0
+            figures.append(
+                f'<figure style="margin:0 1em 0 0"><img src="{data_uri(image, 0, high, colours)}" alt="{name}"'
+                f' style="height:192px;image-rendering:pixelated"><figcaption>{name}, 0 to {high:.3g}'
+                f" {html.escape(str(self.draws.attrs.get('units', '')))}</figcaption></figure>"
+            )
+        warned = "".join(f"<li>{html.escape(line)}</li>" for line in self.diagnostics.get("warnings", []))
+        return f'{text}<div style="display:flex">{"".join(figures)}</div>{f"<ul>{warned}</ul>" if warned else ""}'
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k}: {v}" for k, v in self.draws.sizes.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,21 @@ import torch
 from torch import Tensor
 
 from invdiff.engine.checkpoint import Checkpoint
+from invdiff.engine.distributed import connect, run_distributed
 from invdiff.engine.run import Watch, chunk_size, run
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.operators.base import LinearOperator
 from invdiff.posterior import Posterior
 from invdiff.priors.base import Prior, as_prior
+from invdiff.priors.latent import LatentPrior
 from invdiff.priors.slices import SlicePrior, on_slices
 from invdiff.samplers.base import Sampler
+from invdiff.samplers.latent import decoded, in_latent_space
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.solvers.base import Solver
 from invdiff.trust.words import data_fit, warnings_of
-from invdiff.units import rescale
+from invdiff.units import in_memory, rescale
 
 __all__ = ["pick_device", "sample"]
 
@@ -47,6 +51,8 @@ def sample(
     resume: bool = False,
     keep: bool = False,
     watch: Watch | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
 ) -> Posterior:
     """Draw from ``p(x | y)``.
 
@@ -63,12 +69,16 @@ def sample(
         solver: name or object, for methods that run under any solver.
         device: "auto" (CUDA where present, else CPU), or a torch device.
         batch: draws computed at once; "auto" fills `memory` bytes.
-        memory: see `batch`.
+        memory: bytes for all of the run, see `batch`. Of a volume, as many slices go through the network at once as
+            fit, and a tomograph's views are streamed where their data would take a 16th.
         progress: show a progress bar with sigma, chi2 and the remaining time.
         checkpoint: folder in which an interrupted run survives; removed when the run ends.
         resume: go on from `checkpoint`.
         keep: leave `checkpoint` at the end, for a caller who removes it once the result is on disk.
         watch: called with ``(state, measurement)`` after every step, on the scaled measurement.
+        workers: share the draws among that many processes (`invdiff.engine.distributed`), each with up to `memory`
+            bytes; the same bits where `batch` is the same. `watch` is not called then.
+        scheduler: the same through a Dask scheduler at this address, such as ``tcp://host:8786``.
 
     Raises:
         InputError, ShapeError, DTypeError, UnknownNameError: see the message; nothing is computed then.
@@ -79,7 +89,28 @@ def sample(
         from invdiff.priors.loading import load_prior
 
         prior = load_prior(prior)
-    prior, method = as_prior(prior), named_sampler(sampler, nfe, solver, measurement)
+    prior = as_prior(prior)
+    if isinstance(prior, LatentPrior):
+        of_latents = sample(
+            in_latent_space(measurement, prior),
+            prior.latent,
+            sampler,
+            draws,
+            seed=seed,
+            nfe=nfe,
+            solver=solver,
+            device=device,
+            batch=batch,
+            memory=memory,
+            progress=progress,
+            checkpoint=checkpoint,
+            resume=resume,
+            keep=keep,
+            watch=watch,
+        )
+        return decoded(of_latents, measurement, prior)
+    method = named_sampler(sampler, nfe, solver, measurement)
+    measurement = in_memory(measurement, memory)
     op = measurement.operator
     prior = on_slices(prior, tuple(op.domain_shape), op.domain, memory)
     target = pick_device(device, measurement)
@@ -94,6 +125,8 @@ def sample(
         if batch == "auto"
         else int(batch)
     )
+    if batch == "auto" and workers is not None and workers > 0:
+        chunk = min(chunk, -(-draws * measurement.n_problems // workers))
     if chunk < 1:
         raise InputError(f"batch = {batch}; it expects 'auto' or an integer of at least 1")
     recipe = {
@@ -107,18 +140,18 @@ def sample(
         **prior.describe(),
     }
     keeper = Checkpoint(Path(checkpoint), recipe, resume) if checkpoint is not None else None
-    x, (nfe_spent, vjp_spent), log_weight = run(
-        method,
-        prior,
-        scaled,
-        draws,
-        seed,
-        target,
-        min(chunk, draws * measurement.n_problems),
-        progress,
-        keeper,
-        watch,
-    )
+    chunk = min(chunk, draws * measurement.n_problems)
+    if workers is None and scheduler is None:
+        x, (nfe_spent, vjp_spent), log_weight = run(
+            method, prior, scaled, draws, seed, target, chunk, progress, keeper, watch
+        )
+    else:
+        with connect(workers, scheduler) as client:
+            if progress:
+                print(f"workers: {client.dashboard_link}", file=sys.stderr)
+            x, (nfe_spent, vjp_spent), log_weight = run_distributed(
+                client, method, prior, scaled, draws, seed, target, chunk, progress, keeper
+            )
     x = x / factor
     if op.support is not None:
         x = x * op.support.cpu()

@@ -32,8 +32,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from invdiff.errors import FormatError, InputError, InvdiffError
-from invdiff.files import replacing
-from invdiff.hdf5 import get_array, get_group, get_json, get_tensor, open_hdf5, plain_attribute, put_json, put_tensor
+from invdiff.hdf5 import (
+    creating,
+    get_array,
+    get_group,
+    get_json,
+    get_tensor,
+    open_hdf5,
+    plain_attribute,
+    put_json,
+    put_tensor,
+)
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian, Noise
 from invdiff.operators import algebra
@@ -66,20 +75,15 @@ def save_measurement(measurement: Measurement, path: str | Path) -> Path:
             written.
     """
     path = Path(path)
-    with replacing(path) as part:
-        import h5py
-
-        with h5py.File(part, "w") as file:
-            file.attrs.update(
-                {"invdiff_format": "measurement", "version": VERSION, "batched": int(measurement.batched)}
-            )
-            put_tensor(file, "y", measurement.y)
-            _put_operator(file.create_group("operator"), measurement.operator)
-            _put_noise(file.create_group("noise"), measurement.noise)
-            coords = file.create_group("coords")
-            for name, value in measurement.coords.items():
-                _put_coordinate(coords, name, value)
-            put_json(file, "meta", measurement.meta)
+    with creating(path) as file:
+        file.attrs.update({"invdiff_format": "measurement", "version": VERSION, "batched": int(measurement.batched)})
+        put_tensor(file, "y", measurement.y)
+        _put_operator(file.create_group("operator"), measurement.operator)
+        _put_noise(file.create_group("noise"), measurement.noise)
+        coords = file.create_group("coords")
+        for name, value in measurement.coords.items():
+            _put_coordinate(coords, name, value)
+        put_json(file, "meta", measurement.meta)
     return path
 
 

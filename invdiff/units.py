@@ -1,4 +1,4 @@
-"""A measurement in the prior's unit (one number multiplies y and sigma), and what the prior takes from its noise."""
+"""A measurement in the prior's unit (one number multiplies y and sigma), and what else a run makes of it first."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from invdiff.linalg import cg
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
+from invdiff.operators.ct.streamed import streamed
 from invdiff.priors.base import Prior
 from invdiff.priors.textured import Textured
 
-__all__ = ["rescale", "with_texture"]
+__all__ = ["in_memory", "rescale", "with_texture"]
 
 
 def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]:
@@ -50,6 +51,16 @@ def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]
         measurement.batched,
     )
     return scaled, factor
+
+
+def in_memory(measurement: Measurement, memory: int) -> Measurement:
+    """The measurement with its views streamed where they take much of `memory` bytes; itself otherwise."""
+    op = measurement.operator
+    smaller = streamed(op, memory) if isinstance(op, LinearOperator) else op
+    if smaller is op:
+        return measurement
+    m = measurement
+    return Measurement(m.y, smaller, m.noise, m.coords, m.meta, m.batched)
 
 
 def with_texture(prior: Prior, measurement: Measurement, multiple: float) -> Prior:

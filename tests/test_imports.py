@@ -45,7 +45,8 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "configs": (),
     "priors": ("schedules", "networks", "weights", "files"),
     "solvers": ("schedules",),
-    "posterior": ("datasets",),
+    "pictures": ("errors",),
+    "posterior": ("datasets", "pictures"),
     "units": ("priors", "measurement"),
     "guidance": ("priors", "solvers", "measurement"),
     "samplers": ("guidance", "posterior", "policies", "units"),
@@ -65,8 +66,9 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "simulation": ("posterior",),
     "reconstruction": ("validation", "report", "simulation"),
     "demo": ("validation", "report"),
+    "acquisition": ("validation", "report"),
     "molecules": ("validation", "report", "configs"),
-    "cli": ("training", "reconstruction", "demo", "molecules"),
+    "cli": ("training", "reconstruction", "demo", "acquisition", "molecules"),
     FACE: (),
 }
 

@@ -14,7 +14,7 @@ from invdiff.files import existing, head
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["find", "is_dicom", "kind", "load", "parsing"]
+__all__ = ["find", "is_dicom", "is_projection", "kind", "load", "parsing"]
 
 _DICOMDIR = "1.2.840.10008.1.3.10"
 
@@ -47,6 +47,17 @@ def is_dicom(path: Path) -> bool:
         return True
     named = first[4:6].isalpha() and first[4:6].isupper()  # a value representation
     return first[:2] in (b"\x08\x00", b"\x02\x00") and (named or first[6:8] == b"\0\0")
+
+
+def is_projection(path: Path) -> bool:
+    """Whether this is a projection (DICOM-CT-PD) instead of an image."""
+    if not is_dicom(path):
+        return False
+    try:
+        with parsing(path):
+            return (0x7029, 0x1010) in load(path)
+    except FileError:
+        return False
 
 
 def load(path: Path, pixels: bool = False) -> Dataset:

@@ -91,6 +91,7 @@ def _map(volume: Volume, name: str, images: list[Dataset], anonymise: bool) -> D
                 PlanePositionSequence("PATIENT", list(map(float, image.ImagePositionPatient))) for image in images
             ],
         )
+    made.Laterality = ""
     made.SeriesDescription, made.DerivationDescription = images[0].SeriesDescription, images[0].DerivationDescription
     if anonymise:
         made.PatientIdentityRemoved = images[0].PatientIdentityRemoved

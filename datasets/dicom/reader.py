@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from invdiff.datasets.dicom.files import find, is_dicom, load, parsing
+from invdiff.datasets.dicom.files import find, is_dicom, is_projection, load, parsing
 from invdiff.datasets.dicom.series import Frame, arrange, field, placed
 from invdiff.datasets.volume import Volume
 from invdiff.errors import FormatError, MissingExtraError, UnknownNameError
@@ -31,12 +31,12 @@ _SCALING = "PixelValueTransformationSequence"
 
 
 def recognise(path: str | Path) -> bool:
-    """Whether a file is DICOM, or a folder holds DICOM files (itself or in its first folder)."""
+    """Whether a file is DICOM, or a folder holds DICOM files, and not projections."""
     path = Path(path)
     if not path.is_dir():
-        return path.is_file() and is_dicom(path)
-    files = (p for p in path.rglob("*") if p.is_file())
-    return any(is_dicom(p) for p, _ in zip(files, range(100), strict=False))
+        return path.is_file() and is_dicom(path) and not is_projection(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())[:100]
+    return next((not is_projection(p) for p in files if is_dicom(p)), False)
 
 
 def read(
@@ -52,7 +52,8 @@ def read(
         path: a file, a DICOMDIR, or a folder, whose folders are looked through too.
         series: its SeriesInstanceUID, SeriesNumber or SeriesDescription, where there are several.
         strict: refuse uneven or missing slices and a tilted gantry; False warns, and takes slices as evenly spaced.
-        select: header fields of the slices to take, where a place has several: ``{"EchoNumbers": 1}``.
+        select: header fields of the slices to take, where a place has several: ``{"EchoNumbers": 1}``, in enhanced
+            objects ``{"EffectiveEchoTime": 4.0}``.
 
     Returns:
         Slices in increasing position along ``cross(row, column)``. Padding is false in ``mask`` and has the value of
@@ -63,15 +64,22 @@ def read(
         several series and none named. UnknownNameError: there is no such series. InputError: `select` leaves nothing.
         MissingExtraError: no decoder for compressed pixels is installed.
     """
+    with parsing(path):
+        volume, notes = _one(path, series, strict, select)
+    _tell(notes)
+    return volume
+
+
+def _one(
+    path: str | Path, series: str | int | None, strict: bool, select: Mapping[str, Any] | None
+) -> tuple[Volume, list[str]]:
     found, notes = find(path)
     if series is not None:
         keys = [uid for uid, files in found.items() if str(series) in _names(uid, files[0][1])]
     else:
         keys = list(found)
     if len(keys) == 1:
-        volume = _volume(found[keys[0]], f"{path}", strict, select, notes)
-        _tell(notes)
-        return volume
+        return _volume(found[keys[0]], f"{path}", strict, select, notes), notes
     listed = "; ".join(f"{', '.join(_names(uid, files[0][1]))}: {len(files)} file(s)" for uid, files in found.items())
     if not keys:
         raise UnknownNameError(f"{path} holds no series {series!r}; there are {listed}")
@@ -87,7 +95,8 @@ def read_all(path: str | Path, *, strict: bool = True) -> dict[str, Volume]:
     volumes: dict[str, Volume] = {}
     for uid, files in found.items():
         try:
-            volumes[uid] = _volume(files, f"{path}: series {uid}", strict, None, notes)
+            with parsing(path):
+                volumes[uid] = _volume(files, f"{path}: series {uid}", strict, None, notes)
         except FormatError as error:
             notes.append(f"passed over: {error}")
     if not volumes:

@@ -27,7 +27,8 @@ __all__ = ["Frame", "arrange", "field", "placed"]
 _PASS, _ROUNDING, _LOST = 0.1, 0.1, 0.25
 _TILT = 0.5  # degrees
 _TELLING = ("EchoTime", "EchoNumbers", "InversionTime", "FlipAngle", "TriggerTime", "TemporalPositionIdentifier",
-            "DiffusionBValue", "AcquisitionNumber", "ImageType", "ContentTime", "InstanceNumber")  # fmt: skip
+            "DiffusionBValue", "EffectiveEchoTime", "TemporalPositionIndex", "StackID", "AcquisitionNumber",
+            "ImageType", "ContentTime", "InstanceNumber")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,8 @@ def arrange(
         frames: the slices, in any order.
         where: begins the messages.
         strict: refuse uneven spacing and a tilted gantry; else note it, and place slices evenly between the outermost.
-        select: header fields that slices must have, such as ``{"EchoNumbers": 1}``.
+        select: header fields that slices must have, such as ``{"EchoNumbers": 1}``; of enhanced objects also those of
+            functional groups, such as ``{"EffectiveEchoTime": 4.0}``.
 
     Returns:
         The slices, the affine of `invdiff.datasets.volume`, and notes that the user should see.
@@ -132,6 +134,11 @@ def arrange(
 
 def _text(frame: Frame, name: str) -> str:
     value = frame.header.get(name)
+    groups = frame.header.get("PerFrameFunctionalGroupsSequence") or []
+    for group in groups[frame.number : frame.number + 1] if value is None else ():
+        for element in group:
+            if element.VR == "SQ" and element.value and element.value[0].get(name) is not None:
+                value = element.value[0].get(name)
     return "\\".join(map(str, value)) if isinstance(value, (list, tuple)) or hasattr(value, "insert") else str(value)
 
 

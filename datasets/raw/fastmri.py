@@ -28,8 +28,8 @@ from torch import Tensor
 from invdiff.datasets.kspace import RawKspace, as_kspace, chosen_slices, sampled
 from invdiff.datasets.raw.ismrmrd_header import compose, parse
 from invdiff.errors import DTypeError, FileError, FormatError, InputError, ShapeError
-from invdiff.files import replacing, sha256
-from invdiff.hdf5 import get_array, open_hdf5, plain_attribute
+from invdiff.files import sha256
+from invdiff.hdf5 import creating, get_array, open_hdf5, plain_attribute
 
 if TYPE_CHECKING:
     import h5py
@@ -141,16 +141,13 @@ def write(
         recon = content.get("reconstruction_rss", content.get("reconstruction_esc"))
         header = compose(header or {}, tuple(kspace.shape), None if recon is None else recon.shape)
     content["ismrmrd_header"] = header.encode()
-    with replacing(path) as part:
-        import h5py
-
-        with h5py.File(part, "w") as file:
-            for name, value in content.items():
-                file.create_dataset(name, data=value)
-            try:
-                file.attrs.update({**attributes, **(attrs or {})})
-            except TypeError as error:
-                raise InputError(f"attrs cannot be saved: {error}; expected numbers and text") from error
+    with creating(path) as file:
+        for name, value in content.items():
+            file.create_dataset(name, data=value)
+        try:
+            file.attrs.update({**attributes, **(attrs or {})})
+        except TypeError as error:
+            raise InputError(f"attrs cannot be saved: {error}; expected numbers and text") from error
     return Path(path)
 
 
@@ -183,15 +180,12 @@ def write_submission(
     if size:
         top, left = ((n - m) // 2 for n, m in zip(values.shape[1:], size, strict=True))
         values = values[:, top : top + size[0], left : left + size[1]]
-    with replacing(path) as part:
-        import h5py
-
-        with h5py.File(part, "w") as file:
-            file.create_dataset("reconstruction", data=values.astype(np.float32))
-            try:
-                file.attrs.update(dict(attrs or {}))
-            except TypeError as error:
-                raise InputError(f"attrs cannot be saved: {error}; expected numbers and text") from error
+    with creating(path) as file:
+        file.create_dataset("reconstruction", data=values.astype(np.float32))
+        try:
+            file.attrs.update(dict(attrs or {}))
+        except TypeError as error:
+            raise InputError(f"attrs cannot be saved: {error}; expected numbers and text") from error
     return Path(path)
 
 

@@ -30,7 +30,7 @@ from invdiff.operators.mri.whitening import noise_covariance, whitening_matrix
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["read", "recognise"]
+__all__ = ["image_of", "read", "recognise"]
 
 _NOISE, _CALIBRATION, _CALIBRATION_AND_IMAGE = 19, 20, 21
 _NOT_IMAGE = {23: "navigator", 24: "phase correction", 26: "feedback", 27: "dummy", 28: "feedback",
@@ -84,11 +84,25 @@ def read(
         group = get_group(file, "dataset" if "dataset" in names else names[0], path)
         text = np.asarray(get_array(group, "xml", path)[()]).reshape(-1)[0]
         heads, samples = _stored(get_array(group, "data", path), path)
-    encoding = int((select or {}).get("encoding", 0))
-    header = parse(text, f"{path}: xml", encoding)
-    chosen, left_out = _of_image(heads, header, select or {}, path)
+    header = parse(text, f"{path}: xml", int((select or {}).get("encoding", 0)))
+    return image_of(path, "ismrmrd", heads, samples, header, slice, select or {}, whiten)
+
+
+def image_of(
+    path: Path,
+    format: str,
+    heads: NDArray[Any],
+    samples: NDArray[Any],
+    header: Mapping[str, Any],
+    slice: int | Sequence[int] | None,
+    select: Mapping[str, int],
+    whiten: bool,
+) -> RawKspace:
+    """What `read` returns, of readouts with the heads of this format and a header as `parse` gives it."""
+    chosen, left_out = _of_image(heads, header, select, path)
     noise = flag(heads, _NOISE)
-    data, meta = samples[chosen], {"header": header, "left_out": left_out}
+    data = samples[chosen]
+    meta: dict[str, Any] = {"format": format, "header": header, "left_out": left_out}
     grid = header.get("encoded_matrix")
     if grid is None or min(grid) < 1 or np.prod(np.array(grid, object)) > 1 << 31:
         raise FormatError(f"{path}: the header's encoded matrix is {grid}; expected sizes x, y, z")
@@ -199,7 +213,7 @@ def _raw(
     nx, ny, nz = header["encoded_matrix"]
     fov, recon = header.get("encoded_fov_mm"), _wanted(header)
     steps = [f / n for f, n in zip(fov, (nx, ny, nz), strict=True)] if fov and min(fov) > 0 else None
-    meta |= {"file": str(path), "sha256": sha256(path), "format": "ismrmrd"}
+    meta |= {"file": str(path), "sha256": sha256(path)}
     axes = [np.asarray(heads[0][f"{name}_dir"], float) for name in ("read", "phase", "slice")]
     upright = bool(np.abs(np.array(axes) @ np.array(axes).T - np.eye(3)).max() < 1e-3)
     if nz == 1:

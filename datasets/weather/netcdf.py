@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from invdiff.datasets.weather.cf import axis_of, conversion, quantity_of
 from invdiff.errors import FileError, FormatError, InputError, InvdiffError, missing_extra
 from invdiff.files import existing, head
+from invdiff.hdf5 import check_heaps
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["AXES", "read_fields"]
+__all__ = ["AXES", "open_raw", "read_fields"]
 
 AXES = ("realization", "time", "level", "latitude", "longitude")
 _ATTRS: dict[str, dict[str, str]] = {
@@ -61,7 +62,7 @@ def read_fields(
     import xarray as xr
 
     path = Path(path)
-    raw = _open(path, units or {})
+    raw = open_raw(path, units or {})
     try:
         with raw:
             candidates = _candidates(raw, path)
@@ -84,7 +85,8 @@ def read_fields(
     return found
 
 
-def _open(path: Path, units: Mapping[str, str]) -> xr.Dataset:
+def open_raw(path: Path, units: Mapping[str, str] | None = None) -> xr.Dataset:
+    """Open a file with its own names and units, times decoded; raises as `read_fields`."""
     import xarray as xr
 
     engine = "netcdf4"
@@ -98,6 +100,8 @@ def _open(path: Path, units: Mapping[str, str]) -> xr.Dataset:
         _check_length(path, first[3])
     elif first != b"\x89HDF\r\n\x1a\n":
         raise FormatError(f"{path} begins with {first!r}; expected NetCDF (CDF or HDF5), GRIB, or a Zarr folder")
+    else:
+        check_heaps(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", xr.SerializationWarning)  # integers whose _FillValue is NaN have none
@@ -107,7 +111,7 @@ def _open(path: Path, units: Mapping[str, str]) -> xr.Dataset:
             raw = xr.open_dataset(path, engine=engine, decode_times=False, backend_kwargs=own)
     except Exception as error:
         raise FormatError(f"{path} cannot be opened: {error}; it is cut short, damaged or not CF") from error
-    for name, unit in units.items():
+    for name, unit in (units or {}).items():
         if name not in raw.variables:
             raise InputError(f"units names {name!r}, which {path} does not hold: {', '.join(map(str, raw.variables))}")
         raw[name].attrs["units"] = unit

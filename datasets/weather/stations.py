@@ -212,7 +212,7 @@ def _parquet(path: Path) -> tuple[dict[str, list[Any]], NDArray[np.int64]]:
         raise missing_extra("pyarrow", "weather", "reading Parquet") from error
     try:
         table = parquet.read_table(path)
+        columns = {str(name): table.column(i).to_pylist() for i, name in enumerate(table.column_names)}
     except Exception as error:  # pyarrow's own exceptions
         raise FormatError(f"{path} cannot be read as Parquet: {error}; it is cut short or damaged") from error
-    columns = {str(name): table.column(name).to_pylist() for name in table.column_names}
     return columns, np.arange(1, table.num_rows + 1)

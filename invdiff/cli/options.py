@@ -36,7 +36,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")]
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
-def memory_size(text: str) -> int:
+def memory_size(text: str, option: str = "--memory") -> int:
     """Return a number of bytes from "2GiB", "500 MB", "8G" or "1000000"; the units are powers of 1024.
 
     Raises:
@@ -44,10 +44,10 @@ def memory_size(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
     if not found:
-        raise InputError(f"--memory is {text!r}; it expects a size like 2GiB, 500MiB or 8G")
+        raise InputError(f"{option} is {text!r}; it expects a size like 2GiB, 500MiB or 8G")
     size = int(float(found[1]) * _UNITS[found[2]])
     if size < 2**20:
-        raise InputError(f"--memory is {text!r}, {size} bytes; it expects at least 1MiB")
+        raise InputError(f"{option} is {text!r}, {size} bytes; it expects at least 1MiB")
     return size
 
 

@@ -23,6 +23,7 @@ from invdiff.cli.options import (
     write_json,
 )
 from invdiff.cli.tables import table
+from invdiff.cli.weather import Errors, Representativeness, Stations
 from invdiff.errors import FileError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def reconstruct(
         str,
         typer.Option(
             help="auto, a sampler (see invdiff info); or zero_filled, cg, tv, wavelet; CT: fbp, fdk, cgls, tv."
+            " mbir, dds3d, tpdm, blend, slicewise, fdk: of one volume."
         ),
     ] = "auto",
     solver: Solver = None,
@@ -89,6 +91,12 @@ def reconstruct(
     ] = None,
     device: Device = "auto",
     memory: Annotated[str, typer.Option(help="For draws computed at once, like 8GiB.")] = "2GiB",
+    workers: Annotated[
+        int | None, typer.Option(help="Share the draws among so many processes.", min=1, show_default=False)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Share them through a Dask scheduler, tcp://host:port.", show_default=False)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT.ckpt, where a run was interrupted.")] = False,
     format: Annotated[
         str | None,
@@ -96,6 +104,9 @@ def reconstruct(
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Write each draw as images, too.")] = False,
     anonymise: Annotated[bool, typer.Option("--anonymise", help="Leave patient data out of DICOM output.")] = False,
+    stations: Stations = None,
+    error: Errors = None,
+    representativeness: Representativeness = None,
 ) -> None:
     """Draw images from the posterior, given measured data, or simulated ones.
 
@@ -105,6 +116,20 @@ def reconstruct(
     Example: invdiff reconstruct head.nii.gz --simulate ct --views 30 --slice 40 -o out.nii.gz --json scores.json
     """
     size_limit = memory_size(memory)
+    if stations or _of_fields(prior):
+        from invdiff.cli.weather import by_quantity, run_weather
+        from invdiff.reconstruction.weather import Weather
+
+        weather = Weather(
+            draws, nfe or 10, seed, sigma, by_quantity(error, "--error"),
+            by_quantity(representativeness, "--representativeness"), size_limit, workers, scheduler,
+            out.with_name(out.name + ".ckpt"), resume, _say,
+        )  # fmt: skip
+        check_output(png, ".png", "--png")
+        check_output(json, option="--json")
+        found = run_weather(file, stations or [], prior, out, png, json, weather)
+        typer.echo(f"\n{table(found)}\n\nwrote {', '.join(str(path) for path in (out, png, json) if path)}")
+        return
     check_result(out, format)
     check_output(png, ".png", "--png")
     check_output(json, option="--json")
@@ -113,8 +138,9 @@ def reconstruct(
     if not fresh and not resume:
         raise FileError(f"{folder} holds an interrupted run: go on from it with --resume, or remove the folder")
     options = {
-        "volume": volume, "coils": coils, "acceleration": acceleration, "mask": mask, "centre": centre, "phase": phase,
-        "noise": noise, "arc": arc, "beam": beam, "counts": counts, "water": water,
+        "volume": volume or (bool(simulate) and method in scans.VOLUME_METHODS), "coils": coils,
+        "acceleration": acceleration, "mask": mask, "centre": centre, "phase": phase, "noise": noise, "arc": arc,
+        "beam": beam, "counts": counts, "water": water,
     }  # fmt: skip
     reader = {"sigma": sigma, "bin": bin, "size": size, "centre": axis}
     (options if simulate else reader)["views"] = views
@@ -126,7 +152,7 @@ def reconstruct(
     given = {name: value for name, value in reader.items() if value is not None}
     settings = Settings(
         method, prior, draws, nfe, solver, seed, holdout=holdout, memory=size_limit, checkpoint=folder, resume=resume,
-        report=_say, **({} if texture is None else {"texture": texture}),
+        workers=workers, scheduler=scheduler, report=_say, **({} if texture is None else {"texture": texture}),
     )  # fmt: skip
     try:
         case = read_case(file, scan, chosen, seed, **given)
@@ -149,6 +175,14 @@ def reconstruct(
     write_json(json, figures)
     shutil.rmtree(folder, ignore_errors=True)  # only now: all results are on disk
     typer.echo(f"\n{table(figures)}\n\nwrote {', '.join(str(path) for path in (*written, png, json) if path)}")
+
+
+def _of_fields(prior: str | None) -> bool:
+    if prior is None or not prior.endswith(".safetensors"):
+        return False
+    from invdiff.reconstruction.weather import is_weather
+
+    return is_weather(prior)
 
 
 def _heading(file: Path, case: Case) -> str:

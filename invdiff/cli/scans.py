@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from invdiff.simulation import CTScan, MRIScan
 
 __all__ = [
-    "Acceleration", "Arc", "Beam", "Centre", "Coils", "Counts", "Mask", "Noise", "Phase", "Slice", "Views", "Volume",
+    "Acceleration", "Arc", "Beam", "Centre", "Coils", "Counts", "Mask", "Noise", "Phase", "Slice", "VOLUME_METHODS", "Views", "Volume",
     "Water", "scan_of", "slices_of",
 ]  # fmt: skip
 
@@ -20,6 +20,10 @@ __all__ = [
 def _option(help: str, default: str, **more: Any) -> Any:
     return typer.Option(help=help, show_default=default, **more)
 
+
+# What is for one volume, so that --volume need not be said; the samplers are invdiff.samplers.volume.named.NAMES,
+# not imported here because `invdiff --help` must stay quick.
+VOLUME_METHODS = ("mbir", "dds3d", "tpdm", "blend", "slicewise", "dds-shared", "dds-slerp", "fdk")
 
 # None means not given, so that each default has one home: the fields of MRIScan and CTScan.
 Coils = Annotated[int | None, _option("MRI: receive coils.", "8", min=1)]

@@ -22,7 +22,7 @@ from invdiff.random import Streams
 from invdiff.samplers.base import Sampler
 from invdiff.solvers.base import State
 
-__all__ = ["chunk_size", "run"]
+__all__ = ["Bar", "assemble", "chunk_size", "dtype_of", "make_chunk", "run"]
 
 Watch = Callable[[State, Measurement], None]
 
@@ -48,7 +48,7 @@ def run(
         InputError: the sampler returned NaN or infinity.
     """
     problems, event = measurement.n_problems, measurement.operator.domain_shape
-    dtype = _dtype(measurement)
+    dtype = dtype_of(measurement)
     made = -(-draws // sampler.unit) * sampler.unit
     total = problems * made
     chunk = max(1, chunk // sampler.unit) * sampler.unit
@@ -56,13 +56,13 @@ def run(
     costs: list[Cost] = []
     weights: list[Tensor] = []
     first = 0
-    with _Bar(progress, total, sampler.name) as bar:
+    with Bar(progress, total, sampler.name) as bar:
         while first < total:
             indices = list(range(first, min(first + chunk, total)))
             stored = checkpoint.finished(first) if checkpoint else None
             if stored is None:
                 try:
-                    stored = _chunk(
+                    stored = make_chunk(
                         sampler,
                         prior,
                         measurement,
@@ -91,14 +91,21 @@ def run(
             out[first : first + x.shape[0]] = x
             bar.advance(first + x.shape[0])
             first += x.shape[0]
+    return assemble(out, costs, weights, problems, made, draws)
+
+
+def assemble(
+    out: Tensor, costs: list[Cost], weights: list[Tensor], problems: int, made: int, draws: int
+) -> tuple[Tensor, Cost, Tensor | None]:
+    """What `run` returns, of all units in order ``(problems made, *event)``, costs of chunks and their log-weights."""
     nfe, vjp = (round(sum(c[i] for c in costs) / len(costs) * made / draws) for i in (0, 1))
-    x = out.reshape(problems, made, *event)[:, :draws].transpose(0, 1)
+    x = out.reshape(problems, made, *out.shape[1:])[:, :draws].transpose(0, 1)
     if not weights:
         return x, (nfe, vjp), None
     return x, (nfe, vjp), torch.cat(weights).reshape(problems, made)[:, :draws].T
 
 
-def _chunk(
+def make_chunk(
     sampler: Sampler,
     prior: Prior,
     measurement: Measurement,
@@ -107,10 +114,11 @@ def _chunk(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
-    bar: _Bar,
+    bar: Bar | None,
     checkpoint: Checkpoint | None,
     watch: Watch | None,
 ) -> tuple[Tensor, Cost, Tensor | None]:
+    """Make the units of these indices; `draws` a problem are made in all. Raises as `run` does."""
     part = measurement.take([i // draws for i in indices])
     rng = Streams(seed, [(i // draws << 32) + i % draws for i in indices], device)
     like = torch.empty(len(indices), *measurement.operator.domain_shape, dtype=dtype, device=device)
@@ -122,7 +130,8 @@ def _chunk(
         nfe, vjp = nfe - spent[0], vjp - spent[1]
     with torch.no_grad() if sampler.uses_vjp else torch.inference_mode():
         for state in sampler.steps(prior, part, like, rng, resume):
-            bar.step(state, part)
+            if bar:
+                bar.step(state, part)
             if watch:
                 watch(state, part)
             if checkpoint and state.step < state.total:
@@ -143,7 +152,8 @@ def _chunk(
         return state.x.cpu().clone(), (counts.nfe - nfe, counts.vjp - vjp), log_weight
 
 
-def _dtype(measurement: Measurement) -> torch.dtype:
+def dtype_of(measurement: Measurement) -> torch.dtype:
+    """The dtype of x: as precise as the data, complex where the operator's x is."""
     double = measurement.y.dtype in (torch.float64, torch.complex128)
     if measurement.operator.domain == "complex":
         return torch.complex128 if double else torch.complex64
@@ -156,7 +166,7 @@ def chunk_size(event: tuple[int, ...], uses_vjp: bool, memory: int, network: boo
     return max(1, memory // (4 * per_value * math.prod(event)))
 
 
-class _Bar:
+class Bar:
     """Progress in steps of draws, with sigma, chi2 over the number of data, and the remaining time."""
 
     def __init__(self, shown: bool, total: int, name: str) -> None:
@@ -184,7 +194,7 @@ class _Bar:
         self.bar.n = done
         self.bar.refresh()
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -16,6 +16,7 @@ from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
+from invdiff.operators.ct.streamed import Streamed
 from invdiff.priors.base import Prior
 
 __all__ = ["Counts", "Guidance", "NormalEquations", "spread2"]
@@ -130,6 +131,8 @@ class NormalEquations:
         """Return ``A^H S^-1 A x``."""
         if isinstance(self.weight, float):
             out = self.op.normal(x) * self.weight
+        elif isinstance(self.op, Streamed):
+            out = self.op.weighted_normal(x, self.weight)
         else:
             out = self.op.adjoint(self.weight * self.op.forward(x))
         return out if self.outside is None else torch.addcmul(out, x, self.outside.to(x.dtype))

@@ -48,11 +48,7 @@ class EquivariantField(nn.Module):
         super().__init__()
         self.gain, self.dim = gain, dim
         self.register_buffer("kinds", torch.as_tensor(list(kinds)), persistent=False)
-        n = len(kinds)
-        grid = torch.cartesian_prod(torch.arange(n), torch.arange(n)).T
-        first, second = grid[:, grid[0] != grid[1]]
-        self.register_buffer("first", first, persistent=False)
-        self.register_buffer("second", second, persistent=False)
+        self.register_buffer("others", 1 - torch.eye(len(kinds)), persistent=False)
         self.register_buffer("centres", torch.linspace(0, reach, radial), persistent=False)
         self.width = reach / radial
         self.time = TimeFeatures()
@@ -68,16 +64,17 @@ class EquivariantField(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """Return v of t ``(N,)`` and x ``(N, particles, dim)``."""
-        first, second = self.get_buffer("first"), self.get_buffer("second")
-        apart = x[:, second] - x[:, first]
+        apart = x[:, None] - x[:, :, None]  # from i to j: (N, i, j, dim)
         distance = (apart.square().sum(-1, keepdim=True) + 1e-12).sqrt()
         direction = apart / distance
-        radial = torch.exp(-0.5 * ((distance - self.get_buffer("centres")) / self.width) ** 2)
+        exponent = 0.5 * ((distance - self.get_buffer("centres")) / self.width) ** 2
+        radial = torch.exp(-exponent.clamp_max(30))  # below lie numbers too small to compute with at full speed
         radial = torch.cat([radial, torch.log1p(distance)], -1)
+        others = self.get_buffer("others")[..., None]
         scalars = self.embed(self.get_buffer("kinds")) + self.clock(self.time(t))[:, None]
         vectors = x.new_zeros(*x.shape[:2], self.dim, scalars.shape[-1])
         for message, update in zip(self.messages, self.updates, strict=True):
-            scalars, vectors = message(scalars, vectors, radial, direction, first, second)
+            scalars, vectors = message(scalars, vectors, radial, direction, others)
             scalars, vectors = update(scalars, vectors)
         out = self.gain * self.mix(self.head(scalars)[:, :, None] * vectors)[..., 0]
         out = out - out.mean(1, keepdim=True)
@@ -97,20 +94,21 @@ class _Message(nn.Module):
         self.norm = nn.LayerNorm(features)
 
     def forward(
-        self, scalars: Tensor, vectors: Tensor, radial: Tensor, direction: Tensor, first: Tensor, second: Tensor
+        self, scalars: Tensor, vectors: Tensor, radial: Tensor, direction: Tensor, others: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the new scalars ``(N, n, F)`` and vectors ``(N, n, dim, F)``."""
-        weights = self.source(self.norm(scalars))[:, second] * self.radial(radial)
-        parts = weights.chunk(self.parts, -1)
-        neighbours = vectors[:, second]
-        moved = neighbours * parts[1][:, :, None] + direction[..., None] * parts[2][:, :, None]
+        """Return the new scalars ``(N, n, F)`` and vectors ``(N, n, dim, F)``; `others` is 0 for a particle itself."""
+        share = others / (scalars.shape[1] - 1) ** 0.5
+        weights = share * self.source(self.norm(scalars))[:, None] * self.radial(radial)
+        parts = weights.chunk(self.parts, -1)  # each (N, i, j, F)
+        moved = torch.einsum("njdf,nijf->nidf", vectors, parts[1]) + torch.einsum(
+            "nijd,nijf->nidf", direction, parts[2]
+        )
         if self.parts == 4:
-            crossed = torch.linalg.cross(neighbours, direction[..., None].expand_as(neighbours), dim=2)
-            moved = moved + crossed * parts[3][:, :, None]
-        share = 1 / (scalars.shape[1] - 1) ** 0.5
-        scalars = scalars.index_add(1, first, share * parts[0])
-        vectors = vectors.index_add(1, first, share * moved)
-        return scalars, vectors
+            crossed = torch.einsum("nijd,nijf,njef->nidef", direction, parts[3], vectors)
+            moved = moved + torch.stack(
+                [crossed[:, :, b, a] - crossed[:, :, a, b] for a, b in ((1, 2), (2, 0), (0, 1))], 2
+            )
+        return scalars + parts[0].sum(2), vectors + moved
 
 
 class _Update(nn.Module):

@@ -43,6 +43,7 @@ class Belief:
         pending: groups that were measured, but of which x does not know (the initial ones, for a design from draws of
             the prior).
         operator, sigma: the forward model and the noise, for policies that look at single data.
+        unit: the particles' unit over that of the instrument's x.
     """
 
     candidates: Candidates
@@ -55,6 +56,7 @@ class Belief:
     pending: tuple[int, ...] = ()
     operator: LinearOperator | None = None
     sigma: float | Tensor = 1.0
+    unit: float = 1.0
     _kept: dict[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod

@@ -55,6 +55,7 @@ class Candidates:
         if self.positions.shape[0] != self.count:
             raise ShapeError(f"positions have shape {tuple(self.positions.shape)}; there are {self.count} groups")
         self.labels = labels.long()  # as small as it was given
+        self.range_shape = tuple(operator.range_shape)
         if operator.range_mask is not None:
             full = full.masked_fill(~operator.range_mask.cpu().expand(operator.range_shape), -1)
         self.members = _members(full.reshape(-1), self.count)

@@ -24,9 +24,9 @@ class Entropy:
     the noise, so that groups of other noise or size compare. Groups of one decision are chosen one after the other,
     each beside those before it (distances add), so none repeats another.
 
-    With the true noise (w = 1) few particles are soon told apart by any group, and H is log N for all of them. A
-    particle stands for its neighbourhood: w is widened, at least 1, until the group that separates the particles best
-    has ``mean d^2 = c w^2``, and H then has the slope to order the groups by.
+    With the true noise (w = 1) precise data tell few particles apart whatever the group, and H is log N for all of
+    them. A particle stands for its neighbourhood: w is widened, from 1 on, until the group that separates the particles
+    most has ``H <= 1/2 log N`` and H orders the groups again.
 
     Args:
         overlap: c; 4 from the overlap of two components (a lower bound of the entropy), 2 from their Kullback-Leibler
@@ -53,15 +53,25 @@ class Entropy:
         """Entropy of each group beside those chosen, ``(groups,)``, in nats."""
         joint = belief.distances + to_distances(belief.at(chosen))
         w2 = self.width**2 if self.width is not None else kernel_variance(joint[belief.free], self.overlap)
-        n = joint.shape[-1]
-        return math.log(n) - torch.logsumexp(-joint / (self.overlap * w2), -1).mean(-1)
+        return _entropy(joint / (self.overlap * w2))
 
 
 def kernel_variance(distances: Tensor, overlap: float) -> float:
-    """w^2 at which the group of the largest mean squared distance ``(groups, N, N)`` has ``c w^2``; at least 1."""
-    n = distances.shape[-1]
-    largest = distances.sum((-2, -1)).max() / (n * (n - 1))
-    return max(1.0, float(largest) / overlap)
+    """w^2 >= 1 at which the group of the largest mean squared distance ``(groups, N, N)`` has ``H <= 1/2 log N``."""
+    farthest = distances[distances.sum((-2, -1)).argmax()].cpu() / overlap
+    half = 0.5 * math.log(len(farthest))
+    low, high = 1.0, 1.0
+    while float(_entropy(farthest / high)) > half:
+        low, high = high, 4 * high
+    while high > 1.05 * low:
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if float(_entropy(farthest / middle)) > half else (low, middle)
+    return high
+
+
+def _entropy(exponents: Tensor) -> Tensor:
+    """``-1/N sum_i log 1/N sum_j exp(-e_ij)`` of ``(..., N, N)``."""
+    return math.log(exponents.shape[-1]) - torch.logsumexp(-exponents, -1).mean(-1)
 
 
 class PublishedEntropy:

@@ -47,9 +47,11 @@ class Recorded:
         measurement = measurement.take([0]) if measurement.n_problems == 1 else measurement
         if measurement.n_problems > 1:
             raise InputError(f"the recording holds {measurement.n_problems} problems; take([i]) one of them")
-        if not isinstance(measurement.operator, LinearOperator) or not isinstance(measurement.noise, Gaussian):
+        operator, noise = measurement.operator, measurement.noise
+        if not isinstance(operator, LinearOperator) or not isinstance(noise, Gaussian):
             raise InputError("an acquisition to choose from needs a linear operator and Gaussian noise")
-        self.operator, self.noise, self.y = measurement.operator, measurement.noise, measurement.data[0]
+        self.operator: LinearOperator = operator
+        self.noise, self.y = noise, measurement.data[0]
         self.coords, self.meta = measurement.coords, measurement.meta
 
     def measure(self, groups: Sequence[int], mask: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ class Oracle:
     ``w = (I + K_S)^-1 Z_S^T (z - m)``, and the error left is ``|x - mean - X^T w|^2``.
 
     Args:
-        truth: the event ``(*event)``, in the unit of the particles.
+        truth: the event ``(*event)``, in the instrument's unit.
 
     Raises:
         InputError: its shape is not that of the particles.
@@ -37,13 +37,14 @@ class Oracle:
         x, operator = belief.x, belief.operator
         if x is None or operator is None or belief.is_gaussian or x.shape[1:] != self.truth.shape:
             raise InputError(f"the oracle knows a truth of shape {tuple(self.truth.shape)} and needs particles like it")
-        joined = torch.cat([x, self.truth[None].to(x)])
+        truth = self.truth.to(x) * belief.unit
+        joined = torch.cat([x, truth[None]])
         z = gather(operator.forward(joined), belief.candidates, Gaussian(belief.sigma))
         scale = (len(x) - 1) ** 0.5
         mean = z[:-1].mean(0)
         pull = torch.einsum("ngs,gs->gn", z[:-1] - mean, z[-1] - mean) / scale
         v = quantities(belief, None)
-        t = quantities_of(self.truth, x)
+        t = _gap(truth, x)
         reach, gram = v @ t, v @ v.mT
 
         def score(chosen: list[int]) -> Tensor:
@@ -56,7 +57,7 @@ class Oracle:
         return greedily(belief, count, score)  # type: ignore[arg-type]
 
 
-def quantities_of(truth: Tensor, x: Tensor) -> Tensor:
+def _gap(truth: Tensor, x: Tensor) -> Tensor:
     """``truth - mean of x`` as a real vector in double precision."""
-    gap = (truth.to(x) - x.mean(0)).flatten()
+    gap = (truth - x.mean(0)).flatten()
     return (torch.view_as_real(gap).flatten() if gap.is_complex() else gap).double()

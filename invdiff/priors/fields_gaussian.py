@@ -71,21 +71,21 @@ class LowRankGaussian(Prior):
         kept = self.variances.to(sigma)
         return kept * noise / (kept + noise), self.tail * noise / (self.tail + noise)
 
+    def coloured(self, z: Tensor) -> Tensor:
+        """Return ``C^(1/2) z``: draws of the prior from white noise z ``(N, *event)``."""
+        return self._apply(z, self.variances.sqrt().to(z)[None], math.sqrt(self.tail))
+
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
         """Return n exact draws ``(n, *event)``."""
-        u = self.directions
-        z = torch.randn(n, len(u), generator=rng, dtype=u.dtype, device=rng.device).to(u.device)
-        return self._apply(z.reshape(n, *self.sample_shape), self.variances.sqrt()[None], self._tail_root())
+        z = torch.randn(n, *self.sample_shape, generator=rng, dtype=self.directions.dtype, device=rng.device)
+        return self.coloured(z.to(self.directions.device))
 
     def to(self, target: torch.device | str | torch.dtype) -> LowRankGaussian:
         """Return a copy on a device or in a precision."""
         move = target if isinstance(target, torch.dtype) else torch.device(target)
         return LowRankGaussian(self.directions.to(move), self.variances.to(move), self.tail, self.sample_shape)
 
-    def _tail_root(self) -> Tensor:
-        return torch.full((1, 1), math.sqrt(self.tail), dtype=self.directions.dtype, device=self.directions.device)
-
-    def _apply(self, x: Tensor, gains: Tensor, rest: Tensor) -> Tensor:
+    def _apply(self, x: Tensor, gains: Tensor, rest: Tensor | float) -> Tensor:
         """``U diag(gains - rest) U^T x + rest x``."""
         u, flat = self.directions.to(x), x.flatten(1)
         return (((flat @ u) * (gains - rest)) @ u.mT + rest * flat).reshape(x.shape)

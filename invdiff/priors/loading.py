@@ -15,7 +15,7 @@ from invdiff.priors.adapters.network import NetworkPrior
 from invdiff.priors.affine import Affine
 from invdiff.priors.base import Prior, Units, as_prior
 
-__all__ = ["load_prior", "shipped_priors"]
+__all__ = ["card_of", "load_prior", "shipped_priors"]
 
 _FOLDER = Path(__file__).parent.parent / "weights"
 
@@ -50,6 +50,10 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
             f" {', '.join([*shipped_priors(), *sorted(plugins)]) or 'none in this installation'}"
         )
     card = _card(path)
+    if "fields" in card:
+        from invdiff.priors.fields_weights import fields_prior
+
+        return fields_prior(card, load_file(path)).to(device)
     channels = int(card.get("channels", 2 if card["domain"] == "complex" else 1))
     told = card.get("condition") or {}
     conditions = int(told.get("channels", 2 if told.get("kind") == "position" else 0))
@@ -79,6 +83,15 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
     return Affine(prior, float(affine["factor"]), float(affine["shift"])) if affine else prior
 
 
+def card_of(name: str | Path) -> dict[str, Any]:
+    """The card of weights, by path or shipped name. Raises FileError, FormatError."""
+    path = Path(name)
+    path = path if path.is_file() else _FOLDER / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileError(f"no weights {str(name)!r}: neither a file nor shipped")
+    return _card(path)
+
+
 def _card(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
@@ -98,4 +111,9 @@ def _card(path: Path) -> dict[str, Any]:
     if missing:
         raise FormatError(f"{path}: its card lacks {', '.join(sorted(missing))}")
     card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    beside = path.with_suffix(".json")
+    if beside.is_file():
+        measured = json.loads(beside.read_text(encoding="utf-8"))
+        if measured.get("sha256") == card["sha256"]:  # figures of other weights say nothing about these
+            card["measured"] = measured
     return card

@@ -38,9 +38,7 @@ class SlicePrior(Prior):
         InputError: axis or chunk out of range.
     """
 
-    def __init__(
-        self, plane: Prior, axis: int = 0, chunk: int | None = None, half: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, plane: Prior, axis: int = 0, chunk: int | None = None, half: torch.dtype | None = None) -> None:
         if axis < 0 or (chunk is not None and chunk < 1):
             raise InputError(f"SlicePrior got axis = {axis}, chunk = {chunk}; expected axis >= 0 and chunk >= 1")
         self.plane, self.axis, self.chunk, self.half = plane, axis, chunk, half

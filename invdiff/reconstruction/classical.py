@@ -80,8 +80,8 @@ def methods(measurement: Measurement) -> dict[str, Classical]:
         whole = {k: v for k, v in CT.items() if v.run is not filtered_backprojection}
         if inner is not operator:
             return whole
-        cone = not inner.geometry.planar and not inner.geometry.parallel
-        return {("fdk" if cone else "fbp"): _FDK if cone else _FBP, **whole}
+        flat = inner.geometry.planar  # of a volume under parallel beams FDK is filtered backprojection
+        return {("fbp" if flat else "fdk"): _FBP if flat else _FDK, **whole}
     return _LINEAR
 
 
@@ -100,7 +100,8 @@ def beside(
     done = {}
     for name, method in methods(measurement).items():
         judged = truth is not None or held is not None
-        if not judged and name != asked and not method.quick:
+        volume = len(measurement.operator.domain_shape) == 4  # where choosing a strength takes long
+        if (volume or not judged) and name != asked and not method.quick:
             continue
         if method.strengths is not None and len(method.strengths) == 0:
             done[name] = Tuned(_each(method, measurement, 0.0), 0.0, 0.0, {}, True)

@@ -31,7 +31,7 @@ def draw(measurement: Measurement, prior: Prior, sampler: Sampler, settings: Set
     posterior = sample(
         measurement, prior, sampler, settings.draws, seed=settings.seed, device=measurement.y.device,
         memory=settings.memory, checkpoint=settings.checkpoint, resume=settings.resume, keep=True,
-        progress=settings.progress, watch=watch,
+        progress=settings.progress, watch=watch, workers=settings.workers, scheduler=settings.scheduler,
     )  # fmt: skip
     if settings.maps:
         try:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from invdiff.baselines.fbp import filtered_backprojection
 from invdiff.datasets.reading import read, read_volume
+from invdiff.errors import InputError
 from invdiff.measurement import Measurement
+from invdiff.operators.ct import fbp
 from invdiff.operators.ct.tomography import Tomography
 from invdiff.reconstruction.provenance import hash_of
 from invdiff.simulation import Case, CTScan, MRIScan, simulate
@@ -62,8 +61,11 @@ def _with_reference(case: Case, file: Path, options: dict[str, Any]) -> None:
     full = read(file, **options)
     if full.y.shape == case.measurement.y.shape:
         return  # all views were asked for
-    case.truth = filtered_backprojection(full)
-    case.truth = case.truth.to(torch.float32)
+    assert isinstance(full.operator, Tomography)
+    try:
+        case.truth = fbp(full.operator, full.data)
+    except InputError:  # the views do not go round
+        return
     case.reference = f"filtered backprojection of all {full.meta['views']} views"
 
 

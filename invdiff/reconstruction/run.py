@@ -5,14 +5,19 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import torch
+
 from invdiff.baselines.tune import Tuned
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
+from invdiff.operators.ct.tomography import Tomography
 from invdiff.priors.base import Prior, as_prior
 from invdiff.priors.loading import load_prior
+from invdiff.priors.slices import on_slices
 from invdiff.reconstruction.classical import ALL, beside, methods
 from invdiff.reconstruction.draw import draw
 from invdiff.reconstruction.held_out import HeldOut
+from invdiff.reconstruction.planes import plane_rows
 from invdiff.reconstruction.provenance import versions
 from invdiff.reconstruction.result import Reconstruction, misfit, single
 from invdiff.reconstruction.scores import rows
@@ -59,9 +64,14 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
     if case.truth is not None:
         found = {key: x for key, x in done.baselines.items() if key != name or chosen is not None}
         numbers = case.slices or list(range(used.n_problems))
-        done.figures["rows"] = rows(case.truth, found, numbers, posterior, name)
+        scores = [{**row, "plane": None} for row in rows(case.truth, found, numbers, posterior, name)]
+        done.figures["coverage90"] = next(r["coverage90"] for r in scores if r["slice"] == "mean")
+        mean = torch.from_numpy(posterior.mean().values)
+        done.figures["rows"] = [*scores, *plane_rows(case.truth, {name: mean, **found})]
         done.figures["reference"] = case.reference
         done.figures["strength"] = {key: tuned.strength for key, tuned in classical.items()}
+    if isinstance(used.operator, Tomography):
+        posterior.draws.attrs["units"] = f"1/{used.operator.unit}"
     if settings.maps:
         _attach_misfit(done)
     done.figures |= {key: posterior.diagnostics[key] for key in ("chi2_ratio", "nfe")}
@@ -87,11 +97,14 @@ def _chosen(measurement: Measurement, settings: Settings) -> tuple[Sampler, Prio
             f"{method} is no method for {measurement.operator!r}; of the classical ones there are {', '.join(known)}"
         )
     prior = default_prior(measurement) if settings.prior is None else settings.prior
+    if method == "auto" and len(measurement.operator.domain_shape) == 4:
+        method = "dds3d"  # a volume from a prior of its slices
     chosen = (
         named_sampler(method, settings.nfe, settings.solver, measurement),
         as_prior(load_prior(prior) if isinstance(prior, (str, Path)) else prior),
     )
-    chosen[1].check(tuple(measurement.operator.domain_shape), measurement.operator.domain)
+    operator = measurement.operator
+    on_slices(chosen[1], tuple(operator.domain_shape), operator.domain, settings.memory)  # raises where it cannot be
     return chosen
 
 

@@ -30,7 +30,8 @@ class Settings:
         method: a sampler, "auto", or a classical method that fits the operator (`invdiff.reconstruction.classical`).
         prior: as `invdiff.sample` takes it; None for the shipped one of the operator's domain. Classical methods need
             none.
-        draws, nfe, solver, seed, memory, checkpoint, resume, progress, watch: as in `invdiff.sample`.
+        draws, nfe, solver, seed, memory, checkpoint, resume, progress, watch, workers, scheduler: as in
+            `invdiff.sample`.
         texture: fine detail that the prior does not know (`invdiff.priors.textured.Textured`), as a multiple of the
             noise that a fully sampled image would have; for network priors of relative unit and MRI alone.
         holdout: leave out this fraction of the measured positions (split seed 0) and report how well they are
@@ -54,6 +55,8 @@ class Settings:
     progress: bool = True
     maps: bool = True
     watch: Watch | None = None
+    workers: int | None = None
+    scheduler: str | None = None
     report: Callable[[str], None] = field(default=_silent)
 
     def plain(self) -> str:

@@ -17,6 +17,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
 from invdiff.samplers.base import start
+from invdiff.samplers.latent import encoded_pseudo_inverse
 from invdiff.schedules import karras
 from invdiff.solvers.base import State
 
@@ -26,7 +27,7 @@ LOWEST = 0.04  # where the paper's noise levels end, in units of the prior's sca
 
 
 class STSL:
-    """Second-order Tweedie sampling from surrogate loss, in pixel space.
+    """Second-order Tweedie sampling from surrogate loss, in pixel space or (with a `LatentPrior`) that of latents.
 
     With the variance-preserving variable ``z = a x / s``, ``a = 1/sqrt(1 + sigma^2/s^2)``, s the prior's `scale`, and
     ``score(z) = (a D/s - z)/(1 - a^2)``, each noise level makes `inner_steps` steps ``z <- z - grad_z L`` on
@@ -36,7 +37,7 @@ class STSL:
     then a DDIM step. The second term is one Hutchinson draw of the trace of the score's Jacobian, smoothed over the
     width of e; d counts real components. It is zero under a Gaussian prior, whose score has a constant Jacobian, and
     no gain in posterior distance was found with exact scores (benchmarks/stsl_findings.py). The run starts from the
-    DDIM inversion of ``A^+ y``.
+    DDIM inversion of ``A^+ y``; in latent space, of its code ``E(A^+ y)``, and A D becomes ``A decode(D)``.
 
     The term's weight grows as 1/sigma^2 without bound. The paper's 50 levels of Stable Diffusion end at
     ``1 - a^2 = 0.0017``; below, at sigma < 0.04 s, the term is left out.
@@ -57,7 +58,7 @@ class STSL:
             does not reach for one level.
 
     Source: Rout, Chen, Kumar, Caramanis, Shakkottai and Chu, 2024, arXiv 2312.00852, eq. 4 and algorithm 1.
-    Raises InputError for values out of range and for a nonlinear operator with `inverted`.
+    Raises InputError for values out of range, and for a nonlinear operator on images with `inverted`.
     """
 
     exact_for, unit, uses_vjp = "none", 1, True
@@ -153,7 +154,10 @@ class STSL:
 
     def _inverted(self, prior: Prior, measurement: Measurement, like: Tensor, sigmas: list[float]) -> Tensor:
         """DDIM run backwards from ``A^+ y`` at the lowest noise level to the highest, one evaluation a level."""
-        image = PseudoInverse(measurement, "stsl")(measurement.data)
+        if isinstance(measurement.operator, LinearOperator):
+            image = PseudoInverse(measurement, "stsl")(measurement.data)
+        else:
+            image = encoded_pseudo_inverse(measurement, "stsl with inversion")
         x = image.expand_as(like).to(like.dtype).clone()
         levels = [*sigmas[-2::-1], sigmas[0]]
         for low, high in zip(levels[:-1], levels[1:], strict=True):

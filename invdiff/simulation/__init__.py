@@ -13,7 +13,7 @@ from __future__ import annotations
 from invdiff.datasets.volume import Volume
 from invdiff.simulation.case import Case
 from invdiff.simulation.ct import CTScan, simulate_ct
-from invdiff.simulation.mri import MRIScan, simulate_mri
+from invdiff.simulation.mri import MRIScan, bright, simulate_mri
 
 __all__ = ["CTScan", "Case", "MRIScan", "simulate"]
 
@@ -33,5 +33,5 @@ def simulate(truth: Volume, scan: MRIScan | CTScan, slices: int | list[int] | No
     chosen = [slices] if isinstance(slices, int) else list(range(len(truth.values))) if slices is None else slices
     part, several = truth.take(chosen), not isinstance(slices, int)
     if isinstance(scan, MRIScan):
-        return simulate_mri(part, scan, chosen, several, seed)
+        return simulate_mri(part, scan, chosen, several, seed, bright(truth))
     return simulate_ct(part, scan, chosen, several, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from invdiff.operators.mri.volumes import MRI3D
 from invdiff.random import generator
 from invdiff.simulation.case import COILS, MASK, NOISE, PHASE, Case, coordinates
 
-__all__ = ["MASKS", "MRIScan", "simulate_mri"]
+__all__ = ["MASKS", "MRIScan", "bright", "simulate_mri"]
 
 MASKS = ("equispaced", "random", "gaussian", "poisson")
 
@@ -55,9 +56,19 @@ class MRIScan:
     volume: bool = False
 
 
-def simulate_mri(part: Volume, scan: MRIScan, slices: list[int], several: bool, seed: int) -> Case:
+def bright(truth: Volume) -> float:
+    """The 0.99 quantile of the magnitude. Raises InputError where it is zero."""
+    values = np.abs(truth.values.reshape(-1)[:: 1 + truth.values.size // 2**22])
+    found = float(np.quantile(values, 0.99))
+    if not found > 0:
+        raise InputError("the truth is zero nearly everywhere; an image was expected")
+    return found
+
+
+def simulate_mri(part: Volume, scan: MRIScan, slices: list[int], several: bool, seed: int, brightness: float) -> Case:
     """Simulate the given slices (their numbers in `slices`); see `invdiff.simulation.simulate`.
 
+    The noise is relative to `brightness`, that of the whole volume, so that it is the same for each choice of slices.
     x is complex in the unit of the file. Coil maps are the same in each slice, and so is the mask.
 
     Raises:
@@ -65,18 +76,17 @@ def simulate_mri(part: Volume, scan: MRIScan, slices: list[int], several: bool, 
     """
     if scan.noise <= 0 or scan.coils < 1:
         raise InputError(f"noise is {scan.noise} and coils {scan.coils}; they expect numbers above 0")
+    if part.units == "HU":
+        raise InputError("the truth is in HU, which CT measures; simulate ct, or give images without that unit")
     truth = torch.from_numpy(part.values).to(torch.complex64)
-    if scan.phase and not torch.is_complex(torch.from_numpy(part.values)):
+    if scan.phase and not np.iscomplexobj(part.values):
         size = (truth.shape[-2], truth.shape[-1])
         if scan.volume:  # one smooth phase, not one a slice
             truth = torch.polar(truth.real, smooth_phase(generator(seed, PHASE), size))
         else:
             turns = torch.stack([smooth_phase(generator(seed, PHASE + k), size) for k in slices])
             truth = torch.polar(truth.real, turns)
-    bright = float(torch.quantile(truth.abs().flatten()[:: 1 + truth.numel() // 2**22], 0.99))
-    if not bright > 0:
-        raise InputError("the truth is zero nearly everywhere; an image was expected")
-    sigma = scan.noise * bright
+    sigma = scan.noise * brightness
     maps = coil_maps(generator(seed, COILS), scan.coils, (truth.shape[-2], truth.shape[-1]))
     mask = _mask(scan, tuple(truth.shape), seed)
     x = truth[None, None] if scan.volume else truth[:, None]  # (problems, 1, [D,] H, W)

@@ -9,10 +9,10 @@ import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from invdiff.errors import FileError, InputError
-from invdiff.training.data_config import DataConfig, ImagesConfig, MeasurementsConfig
+from invdiff.training.data_config import DataConfig, FieldsConfig, ImagesConfig, MeasurementsConfig
 from invdiff.training.strict import Strict
 
-__all__ = ["DataConfig", "ImagesConfig", "NetworkConfig", "TrainConfig", "load_config"]
+__all__ = ["DataConfig", "FieldNetworkConfig", "FieldsConfig", "ImagesConfig", "NetworkConfig", "TrainConfig", "load_config"]
 
 
 def _kind(default: str) -> Discriminator:
@@ -34,11 +34,26 @@ class NetworkConfig(Strict):
     fold: int = 2
 
 
+class FieldNetworkConfig(Strict):
+    """The backbone for fields (see `invdiff.networks.field_unet.FieldUNet`)."""
+
+    kind: Literal["field_unet"]
+    channels: list[int] = [48, 64]
+    blocks: int = Field(1, ge=1)
+    embedding: int = Field(64, ge=1)
+    fold: int = Field(1, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
 Data = Annotated[
     Annotated[DataConfig, Tag("phantoms")]
     | Annotated[ImagesConfig, Tag("images")]
-    | Annotated[MeasurementsConfig, Tag("measurements")],
+    | Annotated[MeasurementsConfig, Tag("measurements")]
+    | Annotated[FieldsConfig, Tag("fields")],
     _kind("phantoms"),
+]
+Network = Annotated[
+    Annotated[NetworkConfig, Tag("unet")] | Annotated[FieldNetworkConfig, Tag("field_unet")], _kind("unet")
 ]
 
 
@@ -49,7 +64,7 @@ class TrainConfig(Strict):
     description: str = ""
     domain: Literal["real", "complex"] = "complex"
     data: Data = DataConfig()
-    network: NetworkConfig = NetworkConfig()
+    network: Network = NetworkConfig()
     objective: Literal["edm", "flow"] = Field("edm", description="EDM preconditioning, or linear flow matching")
     start_from: str | None = None
     steps: int = Field(20000, ge=1)

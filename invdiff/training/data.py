@@ -32,7 +32,7 @@ def _make(data: DataConfig, size: int, seed: int, count: int, cache: Path) -> Te
     recipe = f"v1 {seed} {count} {size} {'-'.join(data.kinds)}"
     path = cache / f"pool-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.safetensors"
     if not path.is_file():
-        images = pool(seed, count, size, tuple(data.kinds))
+        images = pool(seed, count, size, tuple(data.kinds), workers=None if count > 64 else 0)  # processes start slowly
         images = _band_limit(images, seed)
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=cache, suffix=".part", delete=False) as part:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from invdiff.training.strict import Strict
 
-__all__ = ["DataConfig", "ImagesConfig", "MeasurementsConfig"]
+__all__ = ["DataConfig", "FieldsConfig", "ImagesConfig", "MeasurementsConfig"]
 
 
 class DataConfig(Strict):
@@ -51,8 +51,28 @@ class MeasurementsConfig(Strict):
     gaussian_rounds: int = Field(4, ge=0, description="rounds with a Gaussian field, before the network's")
     rounds: int = Field(3, ge=1, description="of drawing all images anew and training on them for `steps`")
     draws: int = Field(1, ge=1, description="of each image in a round")
-    nfe: int = Field(24, ge=2, description="network evaluations per draw")
+    nfe: int = Field(20, ge=2, description="network evaluations per draw")
     iterations: int = Field(2, ge=1, description="conjugate-gradient steps at each evaluation")
-    sigma_max: float = Field(5.0, gt=0, description="where draws start, in units of images with a 99 % value of 0.8")
+    sigma_max: float | None = Field(None, gt=0, description="where draws start; None for the prior's highest level")
     chunk: int = Field(64, ge=1, description="images drawn at once")
     patch: int | None = Field(None, ge=8, description="side of the training crops; None for whole images")
+
+
+class FieldsConfig(Strict):
+    """Gridded fields of many times from NetCDF, Zarr or GRIB (`invdiff.training.fields`), split in time."""
+
+    kind: Literal["fields"]
+    paths: list[str] = Field(min_length=1, description="files, in any order; $VARIABLES are replaced")
+    variables: list[str] | None = Field(None, description="names in the files; all if not given")
+    select: dict[str, tuple[int, int]] = Field({}, description="first and last + 1 position along the files' dimensions")
+    static: list[str] = Field([], description="files of fields that do not change (orography, mask), on the same grid")
+    train_until: str = Field(description="times before this are trained on, ISO 8601")
+    validate_until: str | None = Field(None, description="times from train_until to this are held out; None for all")
+    offsets: list[float] = Field([-1.0, 0.0, 1.0], min_length=1, description="of a window's states, hours")
+    rank: int = Field(300, ge=1, description="directions of the Gaussian part")
+    reach_km: float = Field(1600.0, gt=0, description="distance beyond which the Gaussian has no correlation")
+    reach_hours: float = Field(24.0, gt=0, description="the same in time")
+    shrink: float = Field(0.03, ge=0, description="variance added to the Gaussian, as a share of each value's own")
+    blocks: int = Field(3, ge=2, description="of time, for cross-fitting")
+    mix: float = Field(0.5, ge=0, le=1, description="share of the windows that are superpositions of two")
+    amplitude: float = Field(0.25, ge=0, description="standard deviation of the log of a factor on each window")

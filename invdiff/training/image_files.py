@@ -90,7 +90,7 @@ def _read(path: Path) -> tuple[Tensor, str]:
         except FormatError as error:
             if "measured data" not in str(error):
                 raise
-            return _least_squares(read(path)), ""
+            return _least_squares(read(path), path), ""
     values = np.where(volume.mask, volume.values, 0) if volume.mask is not None else volume.values
     return torch.from_numpy(np.ascontiguousarray(values)), volume.units
 
@@ -102,13 +102,19 @@ def _plain_array(path: Path) -> NDArray[np.float32] | None:
         raise FormatError(f"{path} is not a plain array: {error}") from error
     if array.ndim not in (2, 3) or array.dtype.kind not in "fiu" or min(array.shape[-2:]) < 16:
         return None
-    return np.ascontiguousarray(array if array.ndim == 3 else array[None], dtype=np.float32)
+    return np.array(array if array.ndim == 3 else array[None], dtype=np.float32)
 
 
-def _least_squares(measurement: Any) -> Tensor:
+def _least_squares(measurement: Any, where: Path) -> Tensor:
     from invdiff.linalg import cg
+    from invdiff.operators import MRI
 
     op = measurement.operator
+    if not isinstance(op, MRI):
+        raise FormatError(f"{where} holds data of {op!r}, not images; reconstruct them, or train from measurements")
+    sampled = float(op.mask.float().mean())
+    if sampled < 0.9:
+        raise FormatError(f"{where} is {100 * sampled:.0f} % of k-space, which is no image; train from measurements")
     with torch.inference_mode():
         x = cg(op.normal, op.adjoint(measurement.data), iterations=10)
     return x[:, 0].clone()

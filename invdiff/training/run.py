@@ -24,7 +24,7 @@ from invdiff.training.validate import note
 
 __all__ = ["train"]
 
-_NAMES = {"unet": "UNet"}  # of the architectures, in configurations and in cards
+_NAMES = {"unet": "UNet", "field_unet": "FieldUNet"}  # of the architectures, in configurations and in cards
 
 
 def train(
@@ -36,7 +36,7 @@ def train(
 ) -> Path:
     """Train as the configuration says and return the path of the finished weights ``folder/NAME.safetensors``.
 
-    The folder holds ``checkpoint.pt`` while the run lasts; calling again with the same folder goes on from it. It also
+    The folder holds ``checkpoint.pt``; calling again with the same folder goes on from it. It also
     gets ``validation.json`` (PSNR by step and sigma), ``validation.png`` and ``samples.png``. Under ``accelerate
     launch`` each process takes batches of its own.
 
@@ -51,8 +51,10 @@ def train(
         from accelerate import Accelerator
     except ImportError as error:
         raise missing_extra("accelerate", "train", "training") from error
+    from accelerate.state import AcceleratorState
     from tqdm import tqdm
 
+    AcceleratorState._reset_state()  # another run of this process may have had another precision
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision, cpu=not torch.cuda.is_available() and not _mps_available()
     )
@@ -66,7 +68,10 @@ def train(
     torch.manual_seed(config.seed)
     sigma_data = float(source.batch(0, 256).x.std())
     shape = {"type": _NAMES[config.network.kind], **config.network.model_dump(exclude={"kind"})}
-    model: Any = denoiser(shape, source.channels, source.conditions, config.objective, sigma_data)
+    own = getattr(source, "denoiser", None)  # fields begin from a Gaussian that is fitted to them
+    model: Any = (
+        own(shape) if own else denoiser(shape, source.channels, source.conditions, config.objective, sigma_data)
+    )
     if config.start_from:
         warm_start(model.backbone, config.start_from)
     if source.batch(0, 1).x.ndim == 4:

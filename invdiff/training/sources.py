@@ -61,6 +61,10 @@ def make_source(config: TrainConfig, cache: Path) -> Source:
         from invdiff.training.images import ImageSource
 
         return ImageSource(config.data, config.domain, config.seed)
+    if config.data.kind == "fields":
+        from invdiff.training.fields import FieldsSource
+
+        return FieldsSource(config.data, config.seed, config.sigma_max)
     raise InputError(
         f"data.kind is {config.data.kind}, which is no source of images;"
         " invdiff.training.from_measurements.train_from_measurements takes it"

@@ -86,6 +86,34 @@ def test_priors_shows_the_cards(call, prior: Path, monkeypatch) -> None:
     assert "no prior" in call("priors").output
 
 
+def test_priors_denoises_images_that_are_given(call, prior: Path, monkeypatch, tmp_path: Path) -> None:
+    import numpy as np
+
+    import invdiff.priors.loading
+
+    monkeypatch.setattr(invdiff.priors.loading, "_FOLDER", prior.parent)
+    np.save(tmp_path / "image.npy", np.random.default_rng(0).random((2, 24, 24)))
+    result = call("priors", "--data", tmp_path, "--json", tmp_path / "p.json")
+    assert result.exit_code == 0, result.output
+    (card,) = json.loads((tmp_path / "p.json").read_text()).values()
+    assert card["images"].keys() == {"image.npy", "mean"} and card["images"]["mean"] == card["images"]["image.npy"]
+    # at high noise all that is left is what the prior believes; at low noise the noise itself, 40 dB at 0.01
+    assert card["images"]["mean"]["0.01"] >= 39.5 and "image.npy" in result.output
+    missing = call("priors", "--data", tmp_path / "none")
+    assert missing.exit_code == 2 and "does not exist" in missing.stderr
+
+
+def test_figures_of_other_weights_are_not_shown(prior: Path, monkeypatch) -> None:
+    import invdiff.priors.loading as loading
+
+    monkeypatch.setattr(loading, "_FOLDER", prior.parent)
+    name = prior.stem
+    right = loading.shipped_priors()[name]["sha256"]
+    for sha, shown in ((right, True), ("0" * 64, False)):
+        prior.with_suffix(".json").write_text(json.dumps({"sha256": sha, "phantoms": {}}))
+        assert ("measured" in loading.shipped_priors()[name]) is shown
+
+
 def test_train_names_the_wrong_field(tmp_path: Path, call) -> None:
     pytest.importorskip("yaml")
     config = tmp_path / "bad.yaml"

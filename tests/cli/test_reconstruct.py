@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-import invdiff.reconstruction
-from invdiff.baselines.cg_sense import cg_sense
-from invdiff.baselines.tv import tv
-from invdiff.baselines.wavelet import wavelet
+import invdiff
 from invdiff.posterior import Posterior
+from invdiff.reconstruction import Settings, classical, draw, reconstruct
 from invdiff.validation.holdout import split
 
 FAST = ("--method", "dds", "--nfe", 6, "--draws", 3)
@@ -42,9 +41,8 @@ def test_reconstruct_writes_draws_pictures_and_figures(tmp_path: Path, call, pri
 
 @pytest.fixture
 def few_iterations(monkeypatch) -> None:
-    quick = {"cg_sense": partial(cg_sense, iterations=4), "tv_sense": partial(tv, iterations=4)}
-    quick["wavelet_sense"] = partial(wavelet, iterations=4)
-    monkeypatch.setattr(invdiff.reconstruction, "_PENALISED", quick)
+    quick = {k: replace(m, run=partial(m.run, iterations=4)) for k, m in classical.MRI.items() if k != "zero_filled"}
+    monkeypatch.setattr(classical, "MRI", classical.MRI | quick)
 
 
 @pytest.mark.usefixtures("few_iterations")
@@ -67,13 +65,13 @@ def test_held_out_data_judge_all_methods(tmp_path: Path, call, prior: Path, kspa
 
 
 def test_draws_do_not_see_what_was_held_out(kspace: Path, prior: Path, monkeypatch) -> None:
-    monkeypatch.setattr(invdiff.reconstruction, "_PENALISED", {})
+    monkeypatch.setattr(classical, "MRI", {"zero_filled": classical.MRI["zero_filled"]})
     measurement = invdiff.read(kspace)
     changed = invdiff.read(kspace)
     _, held = split(measurement, 0.2)
     changed.y = torch.where(held[0], 7 * changed.y, changed.y)
     one, other = (
-        invdiff.reconstruction.reconstruct(m, prior, "dds", nfe=3, draws=1, holdout=0.2, progress=False)
+        reconstruct(m, Settings("dds", prior, nfe=3, draws=1, holdout=0.2, progress=False))
         for m in (measurement, changed)
     )
     np.testing.assert_array_equal(one.posterior.draws, other.posterior.draws)
@@ -95,7 +93,7 @@ def test_baselines_are_methods_too(tmp_path: Path, call, kspace: Path, method: s
     ("arguments", "message"),
     [
         (("missing.npy",), "missing.npy"),
-        (("-o", "out.tif"), "must end in .nc"),
+        (("-o", "out.tif"), "must end in .nc, .h5"),
         (("-o", "nowhere/out.nc"), "nowhere"),
         (("--png", "out.jpg"), "must end in .png"),
         (("--method", "magic"), "no sampler 'magic'; known: "),
@@ -106,6 +104,13 @@ def test_baselines_are_methods_too(tmp_path: Path, call, kspace: Path, method: s
         (("--slice", 3), "slice"),
         (("--device", "cuda:99"), "cuda:99"),
         (("--sigma", -1), "sigma is -1"),
+        (("--method", "fbp"), "fbp is no method for MRI"),
+        (("--format", "tiff"), "--format is 'tiff'"),
+        (("--slice", "1-3"), "--slice is '1-3'"),
+        (("--coils", 4), "--coils: for simulated data only"),
+        (("--simulate", "pet"), "--simulate is 'pet'"),
+        (("--simulate", "mri", "--counts", 5), "--counts cannot be used with --simulate mri"),
+        (("--bin", 2), "was to be read with bin"),
     ],
 )
 def test_mistakes_end_with_one_line_and_no_file(
@@ -141,7 +146,7 @@ def test_interrupted_run_goes_on_to_the_same_bits(tmp_path: Path, call, prior: P
             raise KeyboardInterrupt
 
     untouched = invdiff.sample
-    monkeypatch.setattr(invdiff.reconstruction, "sample", lambda *a, **k: untouched(*a, **(k | {"watch": stop})))
+    monkeypatch.setattr(draw, "sample", lambda *a, **k: untouched(*a, **(k | {"watch": stop})))
     stopped = command("out.nc")
     assert stopped.exit_code == 130
     assert "out.nc.ckpt" in stopped.stderr and "--resume" in stopped.stderr
@@ -163,7 +168,7 @@ def test_failed_run_leaves_nothing(tmp_path: Path, call, prior: Path, kspace: Pa
         raise invdiff.errors.InputError("the sampler returned NaN")
 
     untouched = invdiff.sample
-    monkeypatch.setattr(invdiff.reconstruction, "sample", lambda *a, **k: untouched(*a, **(k | {"watch": fail})))
+    monkeypatch.setattr(draw, "sample", lambda *a, **k: untouched(*a, **(k | {"watch": fail})))
     result = call("reconstruct", kspace, "-o", tmp_path / "out.nc", "--prior", prior, *FAST)
     assert result.exit_code == 2 and result.stderr.strip().endswith("error: the sampler returned NaN")
     assert names(tmp_path) == []

@@ -78,6 +78,8 @@ def test_bad_files(tmp_path: Path, name: str) -> None:
         (b"", "empty"),
         (whole.replace(size, size[:-1] + b"99999999"), "claims"),
         (whole.replace(size, size[:-1] + b"x"), "expected whole numbers above 0"),
+        (whole.replace(b"NDims = 3", b"NDims = -1").replace(b"dimension: 3", b"dimension: 5"), "axes of lengths"),
+        (whole.replace(size, size + b"\nkinds" + b": " * (size[0] == 115) + b"=" + b"1" * 5000), "more than 500"),
         (whole[:-4] + np.float32(np.nan).tobytes(), "NaN or infinity.* in 1 voxels"),
     ]:
         path.write_bytes(content)

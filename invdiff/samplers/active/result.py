@@ -12,6 +12,7 @@ from torch import Tensor
 from invdiff.errors import FormatError
 from invdiff.files import existing, replacing
 from invdiff.measurement import Measurement
+from invdiff.policies import Candidates
 from invdiff.posterior import Posterior
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Acquisition:
         entropy: of the belief before the first decision and after each; the last one is that of the draws.
         seconds: of the whole run.
         nfe: network evaluations, each for all particles.
+        candidates: the groups.
     """
 
     posterior: Posterior
@@ -67,6 +69,12 @@ class Acquisition:
     uncertainty: list[float]
     seconds: float
     nfe: int
+    candidates: Candidates
+
+    @property
+    def mask_shape(self) -> tuple[int, ...]:
+        """Shape of the range, to which the mask broadcasts."""
+        return self.candidates.range_shape
 
     @property
     def seconds_per_decision(self) -> float:
@@ -115,7 +123,7 @@ def finished(run: Run, x: Tensor, seconds: float) -> Acquisition:
     )  # fmt: skip
     return Acquisition(
         posterior, measurement, run.candidates.mask(run.order), run.order, len(run.plan.initial), run.decisions,
-        entropy, uncertainty, seconds, run.counts.nfe,
+        entropy, uncertainty, seconds, run.counts.nfe, run.candidates,
     )  # fmt: skip
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from invdiff.errors import InputError
 from invdiff.guidance.base import Counts, Guidance
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
+from invdiff.operators.base import LinearOperator
 from invdiff.policies import Belief, Candidates, Instrument
 from invdiff.policies.instruments import data_of
 from invdiff.priors.base import Prior
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
-_CHOICE = 2**48  # the stream of the policies' numbers, far from those of the particles
+_CHOICE, _BELIEF = 2**48, 2**49  # streams of the policies and of the particles, far from those of the draws
 
 
 class Run(AbstractContextManager["Run"]):
@@ -50,16 +53,19 @@ class Run(AbstractContextManager["Run"]):
         from tqdm import tqdm
 
         op = instrument.operator.to(device)
+        if not isinstance(op, LinearOperator):
+            raise InputError(f"active acquisition needs a linear operator; got {op!r}")
         prior.check(tuple(op.domain_shape), op.domain)
         self.options, self.instrument, self.candidates, self.watch = options, instrument, candidates, watch
-        self.operator, self.bare = op, prior.to(device)
+        self.operator: LinearOperator = op
+        self.bare = prior.to(device)
         self.prior, self.factor, self._frozen = self.bare, options.factor or 1.0, options.factor is not None
         self.noise: Gaussian = instrument.noise.to(device)
         self.plan = self.belief = plan
         self.order: list[int] = []
         self.decisions: list[Decision] = []
         self.counts, self.choice = Counts(), generator(seed, _CHOICE)
-        self.seed, self.rng = seed, Streams(seed, range(draws), device)
+        self.seed, self.rng = seed, Streams(seed, range(_BELIEF, _BELIEF + draws), device)
         dtype = torch.complex64 if op.domain == "complex" else torch.float32
         self.like = torch.empty(draws, *op.domain_shape, dtype=dtype, device=device)
         kind = torch.complex64 if op.range == "complex" else torch.float32
@@ -146,8 +152,9 @@ class Run(AbstractContextManager["Run"]):
         return x * (self.factor / before)
 
     def last_chain(self, nfe: int) -> Tensor:
-        """The draws in the end; their time counts for no decision."""
+        """The draws in the end, of random numbers of their own: one mask means one result, however it was chosen."""
         began = time.monotonic()
+        self.rng = Streams(self.seed, range(len(self.like)), self.like.device)
         x = self.chain(None, nfe)
         self._final = time.monotonic() - began
         return x
@@ -161,7 +168,8 @@ class Run(AbstractContextManager["Run"]):
     def decide(self, x: Tensor, count: int) -> bool:
         """Look at particles x, choose up to `count` groups and measure them; false if the target is met or no more."""
         began = time.monotonic()
-        self.belief = self.belief.of_particles(x, self.operator, self.noise.scaled(self.factor))
+        belief = self.belief.of_particles(x, self.operator, self.noise.scaled(self.factor))
+        self.belief = replace(belief, unit=self.factor)
         met = self.options.target is not None and self.belief.uncertainty <= self.options.target
         groups: list[int] = []
         if not met and self.left:

@@ -29,7 +29,9 @@ class DDS3D(Guidance):
     The penalty draws neighbouring slices together, in each draw and over the draws: see docs/volumes.md.
 
     Args:
-        tv: strength, the inverse of a typical difference of neighbouring slices in units of s.
+        tv: strength, the inverse of a typical difference of neighbouring slices in units of s. On 32 slices of a head
+            CT with 30 views, 25 steps: 1, 3, 10 and 30 gave 33.97, 34.19, 34.30 and 33.92 dB and chi2 0.94, 1.05, 1.34
+            and 1.70 times the number of data.
         iterations: conjugate gradients of a sweep (the paper's 5).
 
     A prior that is not made of slices has no D: then this is `invdiff.guidance.DDS`.
@@ -37,7 +39,7 @@ class DDS3D(Guidance):
     Source: Chung, Lee and Ye, 2024, arXiv 2303.05754, section 4.3 and appendix; Chung et al., 2023, arXiv 2211.10655.
     """
 
-    def __init__(self, prior: Prior, measurement: Measurement, tv: float = 10.0, iterations: int = 5) -> None:
+    def __init__(self, prior: Prior, measurement: Measurement, tv: float = 3.0, iterations: int = 5) -> None:
         super().__init__(prior, measurement)
         if iterations < 1 or not tv > 0:
             raise InputError(f"DDS3D got tv = {tv}, iterations = {iterations}; expected tv > 0, iterations >= 1")

@@ -33,8 +33,9 @@ class MBIR:
 
     1. predictor  ``x <- x + (t^2 - s^2) score + sqrt(t^2 - s^2) z``, with ``score = (E[x0|x] - x)/t^2``;
     2. corrector  one Langevin step of signal-to-noise ratio 0.16;
-    3. data       ``x <- CG_1[(A^H A + rho D^H D) x = A^H y + rho D^H (d - u); x]``, ``d <- shrink(D x + u, lambda/rho)``,
-       ``u <- u + D x - d``; d and u are zero at the beginning of the run and shared by all its steps.
+    3. data       ``x <- CG_1[(A^H A + rho D^H D) x = A^H y + rho D^H (d - u); x]``,
+       ``d <- shrink(D x + u, lambda/rho)``, ``u <- u + D x - d``; d and u are zero at the beginning of
+       the run and shared by all its steps.
 
     The data step acts on the noisy x, not on the denoised one, and does not know the noise level of the data.
 

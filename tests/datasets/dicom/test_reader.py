@@ -1,5 +1,6 @@
 """DICOM in: slices stand where they say, values are what they say, and what is no volume is refused in words."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -205,6 +206,51 @@ def test_enhanced_multiframe(tmp_path: Path, make_ct: Make, stored: np.ndarray, 
     image.save_as(tmp_path / "e.dcm", enforce_file_format=True)
     with pytest.raises(FormatError, match="5 frames and places for 4"):
         dicom.read(tmp_path / "e.dcm")
+
+
+def test_echoes_of_an_enhanced_object(tmp_path: Path, make_ct: Make, stored: np.ndarray, positions: np.ndarray) -> None:
+    image = enhanced(make_ct, stored, positions)
+    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.4.1")
+    image.Modality, groups = "MR", []
+    for echo in (2.5, 5.0):
+        for group in image.PerFrameFunctionalGroupsSequence:
+            group = copy.deepcopy(group)
+            group.MREchoSequence = [Dataset()]
+            group.MREchoSequence[0].EffectiveEchoTime = echo
+            groups.append(group)
+    image.PerFrameFunctionalGroupsSequence = groups
+    order = [3, 1, 4, 0, 2]
+    both = np.concatenate([stored[order], 2 * stored[order]])
+    image.set_pixel_data(both, "MONOCHROME2", 16, generate_instance_uid=False)
+    image.NumberOfFrames = 10
+    image.save_as(tmp_path / "e.dcm", enforce_file_format=True)
+    with pytest.raises(FormatError, match="several slices stand in one place.*EffectiveEchoTime 2.5 and 5.0"):
+        dicom.read(tmp_path / "e.dcm")
+    k = np.arange(5)[:, None, None]
+    for echo, factor in ((2.5, 1), (5.0, 2)):
+        volume = dicom.read(tmp_path / "e.dcm", select={"EffectiveEchoTime": echo})
+        np.testing.assert_array_equal(volume.values, factor * stored * (1.0 + k) - k)
+
+
+@pytest.mark.filterwarnings("ignore:.*missing:RuntimeWarning")
+@pytest.mark.parametrize("name", ["RLE", "jpeg_ls_lossless", "jp2klossless", "bigendian", "implicit"])
+def test_transfer_syntaxes_of_real_files(name: str) -> None:
+    from pydicom.data import get_testdata_file
+
+    path = get_testdata_file(f"MR_small_{name}.dcm", download=False)
+    try:
+        volume = dicom.read(path)
+    except MissingExtraError as error:
+        pytest.skip(f"{error}")
+    np.testing.assert_array_equal(volume.values, dicom.read(get_testdata_file("MR_small.dcm")).values)
+
+
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
+def test_colour_is_refused() -> None:
+    from pydicom.data import get_testdata_file
+
+    with pytest.raises((FormatError, MissingExtraError), match="colour image|has no ImagePositionPatient"):
+        dicom.read(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False))
 
 
 def test_compressed(series: Path, stored: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

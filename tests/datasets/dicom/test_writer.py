@@ -1,5 +1,6 @@
 """DICOM out: a derived series that stands where its source stood, says so, and holds nothing it must not."""
 
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from pydicom.uid import UID
 
 from invdiff.datasets import dicom
-from invdiff.datasets.dicom import writer
+from invdiff.datasets.dicom import parametric_map, writer
 from invdiff.datasets.volume import Volume
 from invdiff.errors import FileError, InputError, MissingExtraError
 from invdiff.posterior import Posterior
@@ -224,6 +225,21 @@ def test_an_independent_validator_finds_no_error(tmp_path: Path, posterior: Post
         command = ["dciodvfy", "-new", str(tmp_path / "out" / name / "0002.dcm")]
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "CTImage" in told.stdout + told.stderr and "Error" not in told.stdout + told.stderr
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+@pytest.mark.parametrize("units", ["HU", ""])  # without a source: CT, MR
+def test_an_independent_validator_accepts_images_from_elsewhere(tmp_path: Path, source: Volume, units: str) -> None:
+    given = Volume(source.values, source.affine, units)
+    writer.write(tmp_path / "out", {"mean": given})
+    files = [tmp_path / "out" / "mean" / "0001.dcm"]
+    if importlib.util.find_spec("highdicom"):
+        parametric_map.write(tmp_path / "maps", {"std": given})
+        files.append(tmp_path / "maps" / "std.dcm")
+    for path in files:
+        told = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, check=False)
+        assert ("CT" if units else "MR") + "Image" in told.stderr or "ParametricMap" in told.stderr
+        assert "Error" not in told.stdout + told.stderr
 
 
 def test_real_series_opens_where_the_original_was(tmp_path: Path, data_dir: Path) -> None:

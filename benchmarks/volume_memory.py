@@ -1,0 +1,144 @@
+"""Does a volume stay within its memory budget? Peak resident memory of whole runs, each in a process of its own.
+
+    python benchmarks/volume_memory.py --json benchmarks/results/volume_memory.json
+    python benchmarks/volume_memory.py --only 256 --half bfloat16
+
+A procedural head of N^3 voxels under 30 cone-beam views (walked, not stored; the data are streamed where they are
+large) goes through `dds3d` with the shipped prior for a few steps. ``runs[]``: size, memory_mib (the budget), steps,
+peak_memory_mib, within, seconds, slices_at_once, half. ``half[]``: how far half precision moves the denoised image, in
+units of sigma (root mean square and largest), at several sigma.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from record import write
+
+# size, budget, steps, views, beam
+RUNS = ((128, "2GiB", 2, 30, "cone"), (128, "1GiB", 1, 360, "cone"), (256, "4GiB", 1, 30, "parallel"))
+
+
+def run(size: int, memory: str, steps: int, views: int, beam: str, half: str | None) -> dict[str, Any]:
+    """One run in this process."""
+    import torch
+
+    import invdiff
+    from invdiff.cli.memory import peak_memory_mib
+    from invdiff.cli.options import memory_size
+    from invdiff.datasets.phantoms.volumes import head_volume
+    from invdiff.measurement import Measurement
+    from invdiff.noise import Gaussian
+    from invdiff.operators.ct import ConeCT, ParallelCT
+    from invdiff.priors.loading import load_prior
+    from invdiff.priors.slices import SlicePrior
+    from invdiff.samplers.guided import Guided
+    from invdiff.samplers.volume.dds3d import DDS3D
+    from invdiff.solvers import DDIM
+    from invdiff.units import in_memory
+
+    budget, n = memory_size(memory), size
+    channels = math.ceil(1.5 * n)
+    if beam == "cone":
+        angles = torch.arange(views, dtype=torch.float64) * (2 * math.pi / views)
+        operator: Any = ConeCT(
+            (n, n, n), angles, (channels, 2 * channels), source_axis=4.0 * n, source_detector=6.0 * n, unit="pixel",
+            truncated=True,
+        )  # fmt: skip
+    else:
+        angles = torch.arange(views, dtype=torch.float64) * (math.pi / views)
+        operator = ParallelCT((n, n, n), angles, (n, channels), unit="pixel")
+    truth = head_volume(torch.Generator().manual_seed(0), (n, n, n))
+    y = operator.forward(truth[None, None])[0]
+    sigma = 3e-3 * float(y.max())
+    del truth
+    measurement = Measurement(y, operator, Gaussian(sigma))
+    kind = getattr(torch, half) if half else None
+    prior = SlicePrior(load_prior("generic"), half=kind).fitted(operator.domain_shape, budget)
+    before = peak_memory_mib()
+    began = time.perf_counter()
+    sampler = Guided(lambda p, m: DDS3D(p, m, iterations=5), DDIM(0.85), steps, name="dds3d", uses_vjp=False)
+    invdiff.sample(measurement, prior, sampler, 1, memory=budget, progress=False)
+    peak = peak_memory_mib()
+    assert peak is not None
+    return {
+        "size": n, "memory_mib": budget / 2**20, "steps": steps, "views": views, "beam": beam, "half": half or "none",
+        "streamed": in_memory(measurement, budget) is not measurement, "slices_at_once": prior.chunk,
+        "peak_before_mib": before, "peak_memory_mib": peak, "within": peak <= budget / 2**20,
+        "seconds": time.perf_counter() - began,
+    }  # fmt: skip
+
+
+def precision() -> list[dict[str, Any]]:
+    """What half precision does to the shipped priors."""
+    import torch
+
+    from invdiff.datasets.phantoms.volumes import head_volume
+    from invdiff.priors.loading import load_prior
+    from invdiff.priors.slices import SlicePrior
+
+    found = []
+    truth = head_volume(torch.Generator().manual_seed(0), (8, 64, 64))[None, None]
+    for name in ("generic", "mri"):
+        prior = load_prior(name)
+        x = truth.to(torch.complex64) if prior.domain == "complex" else truth
+        noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype)
+        for sigma in (0.003, 0.03, 0.3, 3.0):
+            level = torch.tensor([sigma])
+            with torch.inference_mode():
+                whole = SlicePrior(prior).denoise(x + sigma * noise, level)
+                for kind in (torch.float16, torch.bfloat16):
+                    off = (SlicePrior(prior, half=kind).denoise(x + sigma * noise, level) - whole).abs() / sigma
+                    error = (whole - x).abs() / sigma
+                    found.append(
+                        {
+                            "prior": name,
+                            "sigma": sigma,
+                            "half": str(kind).removeprefix("torch."),
+                            "rms": float(off.square().mean().sqrt()),
+                            "largest": float(off.max()),
+                            "error_rms": float(error.square().mean().sqrt()),
+                        }  # fmt: skip
+                    )
+                    print(found[-1], flush=True)
+    return found
+
+
+def main() -> None:
+    """Run all, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=int, default=None, help="runs of this size alone")
+    parser.add_argument("--half", default=None)
+    parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        options = json.loads(args.one)
+        Path(options.pop("to")).write_text(json.dumps(run(**options)), encoding="utf-8")
+        return
+    content: dict[str, Any] = {"half": precision() if args.only is None else [], "runs": []}
+    write(args.json, content)
+    for size, memory, steps, views, beam in RUNS:
+        if args.only not in (None, size):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "run.json"
+            options = {"size": size, "memory": memory, "steps": steps, "views": views, "beam": beam, "half": args.half}
+            subprocess.run([sys.executable, __file__, "--one", json.dumps(options | {"to": str(file)})], check=True)
+            content["runs"].append(json.loads(file.read_text(encoding="utf-8")))
+        print(content["runs"][-1], flush=True)
+        write(args.json, content)
+    if not all(r["within"] for r in content["runs"]):
+        raise SystemExit("a run went beyond its budget")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,285 @@
+"""A retrospective active acquisition, compared with fixed masks: what ``invdiff acquire`` does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from invdiff.datasets.phantoms import smooth_phase
+from invdiff.datasets.reading import read, read_volume
+from invdiff.errors import FormatError, InputError
+from invdiff.files import existing
+from invdiff.guidance import DDS
+from invdiff.linalg import cg
+from invdiff.measurement import Measurement
+from invdiff.metrics.image import nmse, ssim
+from invdiff.noise import Gaussian
+from invdiff.operators.base import LinearOperator
+from invdiff.operators.fourier import fft2c, ifft2c
+from invdiff.operators.transforms import Fourier
+from invdiff.policies import Candidates, Fixed, Oracle, Policy, Recorded, Simulator, greedy_design, named_policy
+from invdiff.policies import policy_names as _names
+from invdiff.priors.base import Prior
+from invdiff.random import generator
+from invdiff.samplers.active import Acquisition, Active, load_order
+from invdiff.samplers.guided import Guided
+from invdiff.sampling import sample
+from invdiff.solvers import DDIM
+from invdiff.units import rescale
+
+__all__ = ["Comparison", "Subject", "acquire", "from_file", "policy_names", "prior_draws"]
+
+BRIGHT, QUANTILE = 1.0, 0.99  # images are scaled so that this quantile of their magnitude is 1
+NOISE, PHASE, PRIOR = 2**32 + 3, 2**32 + 4, 2**32 + 5  # streams far from those of the draws
+DRAWS, STEPS = 32, 20  # of the prior, for the fixed design
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: the instrument, and the reference that results are scored by, ``(1, H, W)``."""
+
+    instrument: Recorded
+    reference: Tensor
+    meta: dict[str, Any]
+
+
+@dataclass
+class Comparison:
+    """What `acquire` made: an acquisition for each policy, the one that was asked for first, and the figures."""
+
+    runs: dict[str, Acquisition]
+    reference: Tensor
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def policy_names() -> list[str]:
+    """The names that `acquire` takes; a mask file is taken, too."""
+    return [*_names(), "fixed", "oracle"]
+
+
+def from_file(
+    path: Path, size: int | None = 128, sigma: float = 0.01, slice_number: int | None = None, seed: int = 0,
+    phase: bool = True,
+) -> Subject:  # fmt: skip
+    """Read something to measure.
+
+    - An image (.npy ``(H, W)``, DICOM, NIfTI ...): a single-coil acquisition of it is simulated. Its k-space is cropped
+      to `size`, which is a scan of lower resolution; a real image is given a smooth phase, as those of scanners have.
+    - k-space (fastMRI, ISMRMRD, .npy ``(coils, ky, kx)``, measurement file): what was recorded is uncovered line by
+      line; the reference is the least-squares image of all of it.
+
+    Args:
+        path: the file.
+        size: largest side of a simulated scan, in pixels; None for the image's own.
+        sigma: noise per real component of a simulated datum, bright tissue being 1.
+        slice_number: of files with several; the middle one if not given.
+        seed: of noise and phase.
+        phase: whether a real image is given a phase.
+
+    Raises:
+        FileError, FormatError: it cannot be read. InputError: an option is out of its range, or there is no such slice.
+    """
+    image = _image(path, slice_number)
+    if image is None:
+        return _recorded(path, slice_number)
+    if size is not None and size < 16:
+        raise InputError(f"size is {size}; a scan of at least 16 pixels is expected")
+    x = torch.from_numpy(image)
+    is_real = not x.is_complex()
+    rows, columns = (min(n, size or n) for n in x.shape)
+    k = fft2c(x.to(torch.complex64))
+    top, left = (n // 2 - m // 2 for n, m in zip(x.shape, (rows, columns), strict=True))
+    x = ifft2c(k[top : top + rows, left : left + columns])
+    if is_real and phase:
+        x = torch.polar(x.abs(), smooth_phase(generator(seed, PHASE), (rows, columns)))
+    bright = float(torch.quantile(x.abs().flatten(), QUANTILE))
+    if not bright > 0:
+        raise InputError(f"{path}: the image is zero nearly everywhere; there is nothing to measure")
+    x = (x * (BRIGHT / bright))[None]
+    instrument = Simulator(x, Fourier((1, rows, columns)), Gaussian(sigma), generator(seed, NOISE))
+    return Subject(instrument, x, {"file": str(path), "simulated": True, "size": [rows, columns], "sigma": sigma})
+
+
+def acquire(
+    subject: Subject,
+    prior: Prior,
+    policy: str = "entropy",
+    compare: Sequence[str] = (),
+    *,
+    acceleration: float = 8.0,
+    mode: str = "renoise",
+    draws: int = 16,
+    nfe: int = 16,
+    inner: int = 4,
+    initial: int | None = None,
+    per_decision: int | None = None,
+    target: float | None = None,
+    axis: int = -1,
+    texture: float = 2.0,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+    report: Callable[[str], None] = lambda line: None,
+) -> Comparison:
+    """Acquire by a policy, and at the same budget by others, and score them all.
+
+    Args:
+        subject: see `from_file`.
+        prior: of images like it.
+        policy, compare: names (`policy_names`) or mask files of earlier runs.
+        acceleration: lines that exist over lines that are measured.
+        mode, draws, nfe, inner, texture: see `Active`.
+        initial: lines in the centre to begin with; a quarter of the budget if not given.
+        per_decision: lines chosen together; as many as make six decisions or so if not given.
+        target: stop when the expected relative error is this; the others then get what the policy took.
+        axis: of the k-space, along which lines are counted: -1 for columns.
+        seed, device, progress: as in `invdiff.sample`.
+        report: told what is being done.
+
+    Raises:
+        InvdiffError: see the message.
+    """
+    op, noise = subject.instrument.operator, subject.instrument.noise
+    candidates = Candidates.along(op, axis)
+    exist = int(candidates.exists.sum())
+    budget = round(exist / acceleration) if acceleration >= 1 else 0
+    if budget < 1:
+        raise InputError(f"acceleration {acceleration:g} of {exist} lines leaves {budget}; expected at least 1 line")
+    first = max(1, budget // 4) if initial is None else initial
+    if not 0 <= first <= budget:
+        raise InputError(f"initial = {first} lines of a budget of {budget}")
+    centre = _central(candidates, first)
+    step = max(1, math.ceil((budget - first) / 6)) if per_decision is None else per_decision
+    runs: dict[str, Acquisition] = {}
+    designed: Fixed | None = None
+    for name in dict.fromkeys([policy, *compare]):
+        if name == "fixed" and designed is None:
+            report(f"fixed: a greedy design from {DRAWS} draws of the prior")
+            factor = rescale(_whole(subject, centre, candidates), prior)[1]
+            x = prior_draws(prior, op, DRAWS, seed, device, progress)
+            designed = greedy_design(x, op, noise.scaled(factor), candidates, budget, centre)
+        chosen = designed if name == "fixed" and designed is not None else _policy(name, subject)
+        active = Active(
+            DDS, DDIM(0.85), chosen, budget, mode, initial=centre, per_decision=step, nfe=nfe, inner=inner,
+            target=target if not runs else None, texture=texture,
+        )  # fmt: skip
+        label = chosen.name if name not in runs else name
+        runs[label] = active.run(
+            subject.instrument, candidates, prior, draws, seed=seed, device=device, progress=progress
+        )
+        if target is not None and len(runs) == 1:
+            budget = len(runs[label].order)  # the same for the others
+    done = Comparison(runs, subject.reference)
+    done.figures = figures(done, subject) | {
+        "policy": next(iter(runs)), "acceleration": exist / len(next(iter(runs.values())).order), "mode": mode,
+        "budget": budget, "initial": first, "per_decision": step, "draws": draws, "seed": seed, "target": target,
+        **subject.meta,
+    }  # fmt: skip
+    return done
+
+
+def figures(done: Comparison, subject: Subject) -> dict[str, Any]:
+    """Scores by policy, and of the first what was chosen and how long it took."""
+    main = next(iter(done.runs.values()))
+    means = {name: torch.from_numpy(run.posterior.mean().values) for name, run in done.runs.items()}
+    return {
+        "nmse": {name: nmse(subject.reference, x) for name, x in means.items()},
+        "ssim": {name: ssim(subject.reference, x) for name, x in means.items()},
+        "entropy": {name: run.entropy[-1] for name, run in done.runs.items()},
+        "expected_error": {name: run.uncertainty[-1] for name, run in done.runs.items()},
+        "lines": main.order,
+        "entropy_after_each_decision": main.entropy,
+        "seconds_per_decision": main.seconds_per_decision,
+        "policy_seconds": main.posterior.diagnostics["policy_seconds"],
+        "seconds": {name: round(run.seconds, 2) for name, run in done.runs.items()},
+        "nfe": {name: run.nfe for name, run in done.runs.items()},
+    }
+
+
+def prior_draws(
+    prior: Prior, op: LinearOperator, count: int, seed: int = 0, device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> Tensor:  # fmt: skip
+    """Draws of the prior ``(count, *event)`` in its own unit: what its sampler makes of no data."""
+    nothing = Measurement(
+        torch.zeros(op.range_shape, dtype=torch.complex64 if op.range == "complex" else torch.float32), op,
+        Gaussian(1e4 * prior.scale),
+    )  # fmt: skip
+    units, prior.units = prior.units, None  # data of zeros have no scale
+    try:
+        method = Guided(DDS, DDIM(0.85), nfe=STEPS, uses_vjp=False, name="draws of the prior")
+        found = sample(nothing, prior, method, count, seed=PRIOR + seed, device=device, progress=progress)
+    finally:
+        prior.units = units
+    return torch.from_numpy(found.draws.values)
+
+
+def _policy(name: str, subject: Subject) -> Policy:
+    if name == "oracle":
+        return Oracle(subject.reference)
+    path = Path(name)
+    if path.suffix in (".npz", ".npy"):
+        return Fixed(load_order(path), path.stem)
+    return named_policy(name)
+
+
+def _central(candidates: Candidates, count: int) -> list[int]:
+    free, chosen = candidates.exists.clone(), []
+    for _ in range(count):
+        chosen.append(candidates.nearest_centre(free))
+        free[chosen[-1]] = False
+    return chosen
+
+
+def _whole(subject: Subject, groups: Sequence[int], candidates: Candidates) -> Measurement:
+    """The measurement of the first lines: what the prior's unit is read from."""
+    if not groups:
+        raise InputError("the fixed design needs the unit of x, which is read from initial lines: at least 1 of them")
+    some, y = candidates.restrict(subject.instrument.operator, subject.instrument.y, groups)
+    return Measurement(y, some, subject.instrument.noise)
+
+
+def _image(path: Path, slice_number: int | None) -> np.ndarray | None:
+    """The image ``(H, W)`` that a file holds; None where it holds measured data."""
+    if Path(path).suffix == ".npy":
+        try:
+            array = np.load(existing(path), allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise FormatError(f"{path} cannot be read as .npy: {error}") from error
+        if array.ndim != 2:
+            return None
+        if slice_number not in (None, 0):
+            raise InputError(f"{path} is one image; there is no slice {slice_number}")
+        if not np.isfinite(array).all():
+            raise FormatError(f"{path} holds NaN or infinity; an image of finite numbers is expected")
+        return array
+    try:
+        volume = read_volume(path)
+    except FormatError as error:
+        if "not images" in str(error):
+            return None
+        raise
+    middle = len(volume.values) // 2 if slice_number is None else slice_number
+    if not 0 <= middle < len(volume.values):
+        raise InputError(f"{path} has {len(volume.values)} slices, counted from 0; there is no slice {middle}")
+    found: np.ndarray = volume.values[middle]
+    return found
+
+
+def _recorded(path: Path, slice_number: int | None) -> Subject:
+    chosen: dict[str, Any] = {} if slice_number is None else {"slice": slice_number}
+    measurement = read(path, **chosen)
+    if measurement.n_problems > 1:
+        measurement = measurement.take([measurement.n_problems // 2])
+    instrument = Recorded(measurement)
+    op = instrument.operator
+    with torch.inference_mode():
+        reference = cg(op.normal, op.adjoint(instrument.y[None]), iterations=20, tolerance=1e-4)[0]
+    return Subject(instrument, reference, {"file": str(path), "simulated": False})

@@ -1,0 +1,131 @@
+"""Maps of ensembles: mean, spread and what stations say, with coastlines where cartopy has them at hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from invdiff.files import replacing
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["coastlines", "draw_field", "ensemble_figure", "ensemble_map"]
+
+
+def ensemble_map(path: str | Path, png: str | Path, residuals: Sequence[Mapping[str, Any]] = (), time: int = 0) -> Path:
+    """Write `ensemble_figure` of a file that `write_ensemble` wrote. Raises FileError."""
+    import matplotlib.pyplot as plt
+    import xarray as xr
+
+    path, png = Path(path), Path(png)
+    engine = "zarr" if path.suffix == ".zarr" else "netcdf4"
+    with xr.open_dataset(path, engine=engine) as data:
+        figure = ensemble_figure(data, residuals, time)
+    with replacing(png) as part:
+        figure.savefig(part, dpi=120, format="png")
+    plt.close(figure)
+    return png
+
+
+def ensemble_figure(data: xr.Dataset, residuals: Sequence[Mapping[str, Any]] = (), time: int = 0) -> Figure:
+    """Mean, standard deviation and one member of every variable at one time; residuals of stations as a histogram.
+
+    Args:
+        data: as `invdiff.datasets.weather.ensemble` makes it.
+        residuals: rows with ``residual`` and ``variable``, as the figures of `invdiff reconstruct` have them.
+        time: position along ``time``.
+    """
+    import matplotlib.pyplot as plt
+
+    fields = [f for name in data.data_vars for f in _planes(data[name], time)]
+    columns = 4 if residuals else 3
+    size = (3.6 * columns, 3.1 * len(fields))
+    figure, axes = plt.subplots(len(fields), columns, figsize=size, squeeze=False, layout="constrained")
+    lines = coastlines(data["longitude"].values, data["latitude"].values)
+    for row, (title, units, members) in zip(axes, fields, strict=True):
+        mean, member = members.mean("realization"), members.isel(realization=0)
+        low, high = float(mean.min()), float(mean.max())
+        draw_field(row[0], mean, f"{title}: mean", units, lines, low, high)
+        draw_field(row[1], member, "member 1", units, lines, low, high)
+        draw_field(row[2], members.std("realization", ddof=1), "spread", units, lines, cmap="magma")
+        if residuals:
+            row[3].hist([r["residual"] for r in residuals], bins=20, color="tab:blue")
+            row[3].axvline(0, color="black", linewidth=0.8)
+            row[3].set(title="stations: report - mean", xlabel="in the unit of the variable")
+    if not lines:
+        figure.supxlabel("no coastlines: cartopy or its map data are not installed", fontsize=7)
+    if "time" in data.dims:
+        figure.suptitle(str(data["time"].values[time])[:16])
+    return figure
+
+
+def draw_field(
+    axes: Axes,
+    field: xr.DataArray,
+    title: str,
+    units: str,
+    lines: Sequence[np.ndarray[Any, Any]] = (),
+    low: float | None = None,
+    high: float | None = None,
+    cmap: str = "viridis",
+) -> None:
+    """One field ``(latitude, longitude)`` in degrees, with a colour bar that names its unit."""
+    lon, lat = field["longitude"].values, field["latitude"].values
+    order = np.argsort(lon)
+    shown = axes.pcolormesh(lon[order], lat, field.values[:, order], cmap=cmap, vmin=low, vmax=high, shading="nearest")
+    for line in lines:
+        axes.plot(line[:, 0], line[:, 1], color="white", linewidth=0.7)
+    axes.set(title=title, xlim=(lon.min(), lon.max()), ylim=(lat.min(), lat.max()))
+    axes.set_aspect(1 / max(0.2, float(np.cos(np.deg2rad(lat.mean())))))
+    axes.figure.colorbar(shown, ax=axes, label=units, shrink=0.8)
+
+
+def coastlines(longitude: np.ndarray[Any, Any], latitude: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Coastlines near a grid, ``(points, 2)`` as longitude and latitude in the grid's convention.
+
+    They are Natural Earth's, read by cartopy from its own folder; nothing is fetched, so the list is empty where
+    cartopy or its data are not there.
+    """
+    try:
+        import cartopy
+        from cartopy.io import shapereader
+    except ImportError:
+        return []
+    logging.getLogger("cartopy").setLevel(logging.ERROR)
+    wide = float(np.ptp(longitude)) > 60
+    names = [f"ne_{scale}_coastline.shp" for scale in (("110m", "50m", "10m") if wide else ("10m", "50m", "110m"))]
+    folders = [
+        Path(str(cartopy.config[key])) for key in ("data_dir", "pre_existing_data_dir") if cartopy.config.get(key)
+    ]
+    files = (f for name in names for folder in folders for f in folder.glob(f"**/{name}"))
+    found = next(files, None)
+    if found is None:
+        return []
+    out = []
+    for shape in shapereader.Reader(found).geometries():
+        for part in getattr(shape, "geoms", [shape]):
+            line = np.asarray(part.coords, dtype=float)[:, :2]
+            for turn in (-360.0, 0.0, 360.0):
+                moved = line + [turn, 0.0]
+                inside = (moved[:, 0] >= longitude.min()) & (moved[:, 0] <= longitude.max())
+                if inside.any():
+                    out.append(np.where(inside[:, None], moved, np.nan))
+    return out
+
+
+def _planes(variable: xr.DataArray, time: int) -> list[tuple[str, str, xr.DataArray]]:
+    name, units = str(variable.name), str(variable.attrs.get("units", ""))
+    if "time" in variable.dims:
+        variable = variable.isel(time=time)
+    level = next((str(d) for d in variable.dims if str(d).startswith("level")), None)
+    if level is None:
+        return [(name, units, variable)]
+    values = variable[level].values
+    return [(f"{name} {p / 100:g} hPa", units, variable.isel({level: i})) for i, p in enumerate(values)]
