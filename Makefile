@@ -10,6 +10,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 CORE = $(VENV)/.invdiff-core
 DEV = $(VENV)/.invdiff-dev
+EXTRAS = test,train,mri,imaging,ct,weather,molecules,xtb,diffusers,scale,twix
 
 .PHONY: install demo test lint format clean
 
@@ -43,6 +44,6 @@ $(CORE): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(CORE) tests/oracles.txt
-	$(PIP) -e ".[test,train]"
+	$(PIP) -e ".[$(EXTRAS)]"
 	$(PIP) --no-deps -r tests/oracles.txt
 	@touch $@
