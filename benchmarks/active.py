@@ -20,21 +20,39 @@ import argparse
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from active_study import NFE, SIGMA, SIZE, fixed_design, one, paired, phantoms, policies, prior_draws, slices  # noqa: E402
+from active_study import (
+    INNER,
+    LIFT,
+    NFE,
+    SIGMA,
+    SIZE,
+    fixed_design,
+    one,
+    paired,
+    phantoms,
+    policies,
+    prior_draws,
+    slices,
+)  # noqa: E402
 from record import write  # noqa: E402
 
 import invdiff  # noqa: E402
+from invdiff.policies import Fixed  # noqa: E402
 
 PARTS = ("gaussian", "templates", "lines", "study", "cost", "weather")
-PLAN = ((8, "real"), (16, "real"), (8, "phantom"), (4, "real"))  # accelerations in the order of their importance
-ACTIVE = ("entropy", "entropy-online")
+FIRST, THEN = ("fixed", "entropy"), ("density", "equispaced", "random")
+LAST = ("lowfrequency", "entropy-online", "entropy-online, redrawn", "entropy, lift 1.4")
+PLAN = (  # in the order of importance
+    (8, "real", FIRST), (8, "real", THEN), (16, "real", FIRST + THEN), (8, "phantom", FIRST + THEN),
+    (8, "real", LAST), (4, "real", FIRST + THEN),
+)  # fmt: skip
+ACTIVE = ("entropy", "entropy-online", "entropy, lift 1.4")
 
 
 def main() -> None:
@@ -74,8 +92,9 @@ def single(part: str, options: argparse.Namespace) -> dict[str, Any]:
         return active_toys.gaussian_study(say)
     if part == "templates":
         return {
-            f"sigma {s}": active_toys.template_study(options.seeds, (10, 20), s, say) for s in (0.1, 0.3)
-        } | {"seeds": options.seeds}  # fmt: skip
+            f"sigma {s}": active_toys.template_study(n, (10, 20), s, say)
+            for s, n in ((0.1, options.seeds), (0.3, options.seeds // 3))
+        }
     if part == "lines":
         return active_toys.line_study(options.seeds // 3, (3, 6, 10), 0.02, say) | {"seeds": options.seeds // 3}
     if part == "cost":
@@ -91,25 +110,37 @@ def study(options: argparse.Namespace, found: dict[str, Any], keep: Any) -> None
     """All slices, one after the other; what was done before is left as it is."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads())
     prior = invdiff.load_prior("mri")
-    draws = prior_draws(prior, SIZE, 48)
+    draws = _kept_draws(prior, options.json)
     truths = {"phantom": list(phantoms(SIZE, options.phantoms))}
     truths["real"] = list(slices(SIZE, options.every)) if "INVDIFF_DATA" in os.environ else []
-    found.setdefault("settings", {"size": SIZE, "sigma": SIGMA, "draws": options.draws, "nfe": NFE, "prior": "mri"})
+    found.setdefault(
+        "settings",
+        {"size": SIZE, "sigma": SIGMA, "draws": options.draws, "nfe": NFE, "prior": "mri"}
+        | {"inner": INNER, "lift": LIFT},
+    )
     rows = found.setdefault("rows", {})
-    for acceleration, kind in PLAN:
+    for acceleration, kind, names in PLAN:
         lines = SIZE // acceleration
         chosen = policies(fixed_design(draws, lines))
         for number, (name, truth) in enumerate(truths[kind]):
             row = rows.setdefault(f"{kind} {acceleration}x", {}).setdefault(name, {})
-            began = time.monotonic()
-            for label, (policy, extra) in chosen.items():
-                if label not in row:
-                    row[label] = one(truth, prior, policy, lines, number, options.draws, **extra)
-            seconds = time.monotonic() - began
-            found["paired"] = table(rows)
-            keep(found)
-            say(f"{acceleration}x {name} ({seconds:.0f} s): "
-                + ", ".join(f"{k} {v['nmse']:.4f}" for k, v in row.items()))  # fmt: skip
+            for label in [n for n in names if n not in row]:
+                policy, extra = chosen[label] if label in chosen else (Fixed(row["entropy-online"]["order"]), {})
+                row[label] = one(truth, prior, policy, lines, number, options.draws, **extra)
+                found["paired"] = table(rows)
+                keep(found)
+            say(f"{acceleration}x {name}: " + ", ".join(f"{k} {v['nmse']:.4f}" for k, v in row.items()))
+
+
+def _kept_draws(prior: Any, path: Path | None) -> torch.Tensor:
+    """48 draws of the prior, made once beside the results."""
+    file = path.with_name(path.stem + "_draws.pt") if path else None
+    if file and file.exists():
+        return torch.load(file, weights_only=True)  # type: ignore[no-any-return]
+    draws = prior_draws(prior, SIZE, 48)
+    if file:
+        torch.save(draws, file)
+    return draws
 
 
 def table(rows: dict[str, Any]) -> dict[str, Any]:

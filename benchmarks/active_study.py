@@ -40,7 +40,7 @@ from invdiff.solvers import DDIM
 
 SIZE, SIGMA = 64, 0.01  # pixels a side; noise per real component, bright tissue being 0.8
 BRIGHT, QUANTILE = 0.8, 0.99
-NFE, INNER = 12, 4  # evaluations of the draws, and between two decisions
+NFE, INNER, LIFT = 12, 4, 3.0  # evaluations of the draws, and between two decisions, from that many prior scales
 TRUTH, NOISE, PHASE = 2**33, 2**33 + 1, 2**33 + 2  # streams of their own
 
 
@@ -103,6 +103,7 @@ def policies(design: Policy) -> dict[str, tuple[Policy, dict[str, Any]]]:
         "lowfrequency": (LowFrequency(), {}),
         "fixed": (design, {}),
         "entropy": (Entropy(), {}),
+        "entropy, lift 1.4": (Entropy(), {"lift": 1.4}),
         "entropy-online": (Entropy(), {"mode": "online"}),
     }
 
@@ -117,7 +118,7 @@ def one(
     instrument = Simulator(truth, op, noise, generator(number, NOISE))
     active = Active(
         policy=policy, budget=lines, initial=initial_lines(size, lines), texture=2.0,
-        **{"per_decision": max(1, lines // 8), "nfe": NFE, "inner": INNER, **options},
+        **{"per_decision": max(1, lines // 8), "nfe": NFE, "inner": INNER, "lift": LIFT, **options},
     )  # fmt: skip
     done = active.run(instrument, candidates, prior, draws, seed=number, progress=False)
     mean = torch.from_numpy(done.posterior.mean().values)

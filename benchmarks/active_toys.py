@@ -63,8 +63,8 @@ def template_study(
     candidates = Candidates.along(op, -2, -1)
     fixed = greedy_design(prior, op, noise, candidates, most)
     choices: dict[str, Policy] = {
-        "random": Random(), "fixed": fixed, "entropy": Entropy(width=1.0), "entropy (widened)": Entropy(),
-        "infogain": InformationGain(width=1.0), "variance": Variance(), "logdet": LogDet(),
+        "random": Random(), "fixed": fixed, "entropy": Entropy(),
+        "infogain": InformationGain(), "variance": Variance(), "logdet": LogDet(),
         "entropy-published": PublishedEntropy(),
     }  # fmt: skip
     flat = prior.flatten(1)

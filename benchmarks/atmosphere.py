@@ -163,6 +163,8 @@ def row(method: str, source: str, series: Tensor, members: int | None, extra: di
             low, high = block_bootstrap(series, block, torch.Generator().manual_seed(0), statistic)
             found |= {name: round(value, 4), f"{name}_interval": [round(float(low), 4), round(float(high), 4)]}
     found.setdefault("spread_skill", None)
+    if members is not None:  # what infinitely many would have
+        found["rmse_without_sampling"] = round(float((series[:, 0] - series[:, 1] / members).mean().sqrt()), 4)
     return found | extra
 
 

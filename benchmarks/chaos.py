@@ -139,8 +139,8 @@ def rows_of(system: System, seconds: float, particles: int, draws: int, cases: i
     for case in range(cases):
         begin = climate[torch.randint(len(climate), (1,), generator=rng)]
         truth = trajectory(step, begin, system.length - 1, system.noise, rng)[:, 0]
-        y = truth[mask] + system.error * torch.randn(int(mask.sum()), generator=rng)
-        seen = y.reshape(len(times), -1)
+        y = mask * (truth + system.error * torch.randn(truth.shape, generator=rng))
+        seen = y[mask].reshape(len(times), -1)
         likelihood = {
             t: lambda x, o=seen[i]: -0.5 * ((x[:, list(system.seen)] - o) / system.error).square().sum(1)
             for i, t in enumerate(times)

@@ -34,7 +34,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "tooth_30_views": ("ct/tooth_counts.h5", {**TOOTH, "views": 30}),
     "t1w_4x": (
         "mri/t1w_dicom",
-        {"simulate": "mri", "coils": 8, "acceleration": 4.0, "slice": "40:42", "method": "dds-tight", "draws": 12,
+        {"simulate": "mri", "coils": 8, "acceleration": 4.0, "slice": "40:42", "method": "dds-tight", "draws": 4,
          "nfe": 12},
     ),
     "head_60_views": ("ct/head.mha", {**CT, "views": 60}),

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from invdiff.bridges.asbs import Stage, Trainer, Training
-from invdiff.bridges.refine import Walkers, begin, walk
+from invdiff.bridges.refine import advance, begin, walk
 from invdiff.bridges.sde import Geometric
 from invdiff.bridges.source import GaussianSource
 from invdiff.bridges.target import Target
@@ -80,7 +80,7 @@ def _one(energy: Energy, setting: dict[str, Any], quick: bool) -> dict[str, Any]
     calls, seconds = energy.calls, time.perf_counter() - began
     x = trainer.sample(1000)
     before = target.evaluate(x).u
-    now = _settled(target, begin(target, x[:walkers], step, generator(0, 2)), 200, generator(0, 3))
+    now = advance(target, None, begin(target, x[:walkers], step, generator(0, 2)), 200, generator(0, 3), adapt=True)
     one, other = truth[:half], truth[half:]
     count = 30 if quick else (200 if particles <= 4 else 40)
     return {
@@ -108,17 +108,10 @@ def _truth(energy: Energy, walkers: int, steps: int, step: float, spread: float)
     """MALA chains from random starts, the first half left out; chains in random order."""
     target, rng = Target(energy, mean_free=True), generator(7)
     x = GaussianSource(target.shape, spread, mean_free=True).draw(walkers, rng).double()
-    now = _settled(target, begin(target, x, step / 10, rng), steps // 2, rng)
+    now = advance(target, None, begin(target, x, step / 10, rng), steps // 2, rng, adapt=True)
     kept = [record.x for _, record in walk(target, None, now, steps // 2, rng, every=max(1, steps // 10))]
     whole = torch.cat(kept).float()
     return whole[torch.randperm(len(whole), generator=rng)]
-
-
-def _settled(target: Target, start: Walkers, steps: int, rng: torch.Generator) -> Walkers:
-    now = start
-    for found, _ in walk(target, None, start, steps, rng, adapt=True):
-        now = found
-    return now
 
 
 def energy_w2(a: Tensor, b: Tensor) -> float:

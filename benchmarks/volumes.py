@@ -9,8 +9,10 @@ Parts: ``field``, stationary Gaussian fields whose posterior is known (its mean 
 under priors that know the law of a slice and nothing else; ``head``, the CT of $INVDIFF_DATA/ct/head.mha; ``mri``, the
 DICOM series $INVDIFF_DATA/mri/t1w_dicom; ``phantom``, a procedural head of any size. The last three use the shipped
 priors. Classical methods take the strength that comes nearest to the truth. ``rows[]``: case, method, plane, psnr,
-ssim; ``runs[]``: case, method, rmse, spread (root mean variance of the draws), coverage90, chi2_ratio, z_roughness (of
-the error, high frequencies along z over those in the plane), nfe, seconds, network (share of them), peak_memory_mib.
+ssim; ``runs[]``: case, method, rmse, rmse_of_many (an estimate
+for the mean of many draws: less what the spread of these few explains), spread (root mean variance of the draws),
+spread_mean_z (the same of means over z), coverage90, chi2_ratio, z_roughness (of the error, high frequencies along z
+over those in the plane), nfe, seconds, network (share of them), peak_memory_mib.
 """
 
 from __future__ import annotations
@@ -207,6 +209,8 @@ def scored(name: str, method: str, truth: Tensor, mean: Tensor, more: dict[str, 
     mean = mean.cpu()
     error = (mean - truth).abs().square().mean().sqrt()
     planes = plane_scores(truth, mean)
+    if more.get("spread"):
+        more = {"rmse_of_many": math.sqrt(max(0.0, float(error) ** 2 - more["spread"] ** 2 / more["draws"])), **more}
     rows = [{"case": name, "method": method, "plane": p, "psnr": r, "ssim": s} for p, (r, s) in planes.items()]
     run = {"case": name, "method": method, "rmse": float(error), "z_roughness": roughness(truth, mean), **more}
     shown = "  ".join(f"{p[:3]} {r:.2f}/{s or 0:.3f}" for p, (r, s) in planes.items())
@@ -245,6 +249,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory", default="4GiB")
     parser.add_argument("--no-tv", action="store_true")
+    parser.add_argument("--no-classical", action="store_true")
     parser.add_argument("--json", type=Path, default=None)
     args = parser.parse_args()
     sources = {
@@ -266,9 +271,10 @@ def main() -> None:
         if args.part == "field":
             mean, draws = exact(case, args.draws, torch.Generator().manual_seed(9))
             keep(scored(name, "posterior", truth, mean, {}))
-            keep(scored(name, "exact draws", truth, draws.mean(0), covered(truth, draws)))
+            keep(scored(name, "exact draws", truth, draws.mean(0), {**covered(truth, draws), "draws": args.draws}))
             prior = prior[0]
-        for method, make in classical(case, args.no_tv):
+        measurement = measurement.to(args.device)
+        for method, make in () if args.no_classical else classical((name, measurement, truth, prior), args.no_tv):
             began = time.perf_counter()
             x = make()
             keep(scored(name, method, truth, x, {"seconds": time.perf_counter() - began}))
@@ -278,7 +284,7 @@ def main() -> None:
         for method in methods:
             Clocked.seconds = 0.0
             found = invdiff.sample(
-                measurement.to(args.device), Clocked(prior), method, args.draws, device=args.device,
+                measurement, Clocked(prior), method, args.draws, device=args.device,
                 nfe=args.mbir_nfe if method == "mbir" else args.nfe, memory=memory_size(args.memory),
                 progress=sys.stderr.isatty(),
             )  # fmt: skip

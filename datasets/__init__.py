@@ -1,16 +1,19 @@
 """Files in and out, and procedural ground truths.
 
-====================  ====================================================
-``reading``           the door: any file, recognised by its content
-``volume``, ``kspace``  what images and raw k-space are once read
-``measurement_file``  the project's own measurement file
-``outputs``           maps of a posterior as image files
-``nifti``             NIfTI in and out
-``dicom``             DICOM series in, derived series and parametric maps out
-``raw``               measured data as scanners and laboratories store them
-``weather``           fields and observations of the atmosphere
-``phantoms``          ground truths for demos and training
-====================  ====================================================
+======================  ==================================================
+``reading``             the door: any file, recognised by its content
+``volume``              what images are once read, in their place
+``kspace``              raw k-space, and the measurement made of it
+``projections``         raw projections, and the measurement made of them
+``measurement_file``    the project's own measurement file
+``outputs``             maps of a posterior as image files
+``nifti``, ``itk``      NIfTI, MetaImage and NRRD in and out
+``dicom``               DICOM series and projections in, derived series out
+``raw``                 measured data as scanners and laboratories store them
+``weather``             fields and observations of the atmosphere
+``molecules``           structures, trajectories and biases of molecules
+``phantoms``            ground truths for demos and training
+======================  ==================================================
 
 Each is a module to import, as in ``from invdiff.datasets.raw import fastmri``.
 """

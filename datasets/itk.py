@@ -145,7 +145,7 @@ def _check(path: Path, claimed: int, data: Path, packed: bool) -> None:
 
 
 def _beside(path: Path, name: str) -> Path:
-    if not name or "/" in name or "\\" in name or name in (".", "..") or "%" in name or len(name) > 200:
+    if not 0 < len(name) <= 200 or name in (".", "..") or set(name.strip()) & set("/\\% "):
         raise FormatError(f"{path} says that its values are in {name!r}; expected one file in the same folder")
     return path.parent / name.strip()
 

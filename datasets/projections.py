@@ -24,7 +24,7 @@ from invdiff.operators.ct.tomography import Tomography
 
 __all__ = ["RawProjections", "to_measurement"]
 
-Floats = NDArray[np.floating[Any]]
+Floats = NDArray[Any]  # floating point
 
 
 @dataclass(frozen=True)
@@ -197,10 +197,10 @@ def _line_integrals(raw: RawProjections, bin: int) -> tuple[Floats, Floats | Non
         read_out = float(np.sqrt(np.median(raw.darks.var(0, ddof=1)) * bin)) / gain
     dead = blank <= 0
     noise = Transmission(torch.from_numpy(np.where(dead, 1.0, blank)), read_out)
-    y = noise.from_counts(torch.from_numpy(np.where(dead, 1.0, counts))).double()
+    lines = noise.from_counts(torch.from_numpy(np.where(dead, 1.0, counts))).double()
     # The mean of the flats is uncertain, too, alike in all views.
-    variance = 1 / noise.weights(y).numpy() + 1 / (np.where(dead, 1.0, blank) * len(raw.flats))
-    values = y.numpy()
+    variance = 1 / noise.weights(lines).numpy() + 1 / (np.where(dead, 1.0, blank) * len(raw.flats))
+    values: Floats = lines.numpy()
     if dead.any():  # say nothing, and lie between their neighbours for methods that weigh all alike
         notes["dead_channels"] = int(dead.sum())
         for r, c in zip(*np.nonzero(dead), strict=True):
@@ -235,8 +235,8 @@ def _find_axis(raw: RawProjections, y: Floats, bin: int) -> float:
         if raw.source_axis is None:
             probe: Tomography = ParallelCT((n, n), raw.angles, n, **ends)
         else:
-            distances = {"source_axis": raw.source_axis, "source_detector": raw.source_detector, "curved": raw.curved}
-            probe = FanCT((2, 2), raw.angles, n, **ends, **distances)  # type: ignore[arg-type]
+            ends |= {"source_axis": raw.source_axis, "source_detector": raw.source_detector, "curved": raw.curved}
+            probe = FanCT((2, 2), raw.angles, n, **ends)
         found.append(rotation_centre(probe, torch.from_numpy(np.ascontiguousarray(y[:, r]))))
     # Channels that binning drops at the far end move the middle.
     dropped = raw.projections.shape[-1] - n * bin
@@ -264,7 +264,9 @@ def _tomograph(
         common |= {"pixel_size": 1.0, "detector_spacing": 1.0, "detector_offset": offset / bin}
     if raw.source_axis is None:
         return ParallelCT((size, size), angles, channels, **common)
-    ends = {"source_axis": raw.source_axis, "source_detector": raw.source_detector, "curved": raw.curved}
+    ends: dict[str, Any] = {
+        "source_axis": raw.source_axis, "source_detector": raw.source_detector, "curved": raw.curved,
+    }  # fmt: skip
     if raw.spacing is None:
         raise InputError("fan and cone beams need the detector's spacing in mm, which the file does not give")
     if len(chosen) == 1 and raw.z is None:
@@ -283,11 +285,14 @@ def _tomograph(
 
 
 def _roughness(y: Floats) -> float:
-    """Noise of smooth profiles: the median of their second differences, which is 0.6745 sqrt(6) sigma."""
-    rough = float(np.median(np.abs(np.diff(y, 2, axis=-1)))) / (0.6745 * math.sqrt(6))
-    if not rough > 0:
+    """Noise of smooth sinograms: the median of second differences along channels, and along views, of white noise."""
+    rough, factor = np.diff(y, 2, axis=-1), math.sqrt(6)
+    if len(y) > 2:
+        rough, factor = np.diff(rough, 2, axis=0), 6.0
+    sigma = float(np.median(np.abs(rough))) / (0.6745 * factor)
+    if not sigma > 0:
         raise InputError("the line integrals are free of noise; give sigma, their standard deviation")
-    return rough
+    return sigma
 
 
 def _coords(operator: Tomography, rows: list[int] | None) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class _Sink(io.FileIO):
 
 
 def check_heaps(path: Path) -> None:
-    """Raise FormatError where a heap of texts is damaged in a way on which the HDF5 library never ends (1.14, 2.0)."""
+    """Raise FormatError where a heap of texts is damaged so that the HDF5 library never ends, or takes all memory."""
     stat = path.stat()
     if not _heaps_end(path, stat.st_size, stat.st_mtime_ns):
         raise FormatError(f"{path} is an HDF5 file with a damaged heap of texts or lists; copy it again")
@@ -140,8 +140,10 @@ def _heaps_end(path: Path, size: int, changed: int) -> bool:
         at = data.find(b"GCOL\x01\0\0\0")
         while at >= 0:
             end = at + struct.unpack_from("<Q", data, at + 8)[0] if at + 16 <= size else 0
+            if not at + 16 <= end <= size:
+                return False
             place = at + 16
-            while place + 16 <= end <= size:
+            while place + 16 <= end:
                 index, length = struct.unpack_from("<H6xQ", data, place)
                 step = length if index == 0 else 16 + (length + 7) // 8 * 8
                 if step < 16 or place + step > end:

@@ -158,7 +158,8 @@ class Posterior:
         """Write to a file, or to several; the name decides on the format.
 
         - ``.nc``, ``.h5`` ("netcdf"): draws, mean, std, attributes and diagnostics; complex as a ``complex`` axis.
-        - ``NAME.nii``, ``NAME.nii.gz`` ("nifti"): ``NAME_mean`` and ``NAME_std``.
+        - ``NAME.nii``, ``NAME.nii.gz`` ("nifti"): ``NAME_mean`` and ``NAME_std``; so ``.mha``, ``.nrrd``, ``.cfl``.
+        - "fastmri", any name: the mean as a submission to fastMRI.
         - a folder, new or empty ("dicom"): a derived DICOM series ``mean`` and one ``std``, 16 bits; of complex x the
           magnitude of the mean. "parametric-map": the same as float32, one file each.
 

@@ -14,7 +14,6 @@ from tempfile import mkdtemp
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from IPython.display import Image, display
 from matplotlib.animation import FuncAnimation, PillowWriter
 
 import invdiff
@@ -88,11 +87,13 @@ def frame(k):
     return shown
 
 
-movie = Path(mkdtemp()) / "acquire.gif"
-FuncAnimation(fig, frame, frames=len(seen)).save(movie, writer=PillowWriter(fps=2))
+folder = Path(mkdtemp())
+movie = FuncAnimation(fig, frame, frames=len(seen), interval=500)
+movie.save(folder / "acquire.gif", writer=PillowWriter(fps=2))
 plt.close(fig)
-print(f"{movie.stat().st_size / 1024:.0f} KiB")
-display(Image(movie.read_bytes()))
+print(f"{folder / 'acquire.gif'}: {(folder / 'acquire.gif').stat().st_size / 1024:.0f} KiB")
+plt.rcParams["animation.html"] = "jshtml"
+movie  # noqa: B018 - shown
 
 # %% [markdown]
 # ## Against masks that do not look
@@ -115,7 +116,7 @@ for name, run in runs.items():
 # The chosen mask is a file, and a file is a fixed mask for the next patient.
 
 # %%
-kept = active.save(movie.with_name("lines.npz"))
+kept = active.save(folder / "lines.npz")
 again = Active(policy=Fixed(load_order(kept)), **options).run(instrument, columns, prior, DRAWS, progress=False)
 assert again.order == active.order
 errors = {name: nmse(truth, torch.from_numpy(run.posterior.mean().values)) for name, run in runs.items()}

@@ -79,3 +79,18 @@ def test_problems_may_have_masks_of_different_size() -> None:
     alone = [measurement.take([p]).log_likelihood(x[p : p + 1]) for p in range(3)]
     torch.testing.assert_close(measurement.log_likelihood(x), torch.cat(alone))
     assert float(measurement.chi2(x).mean()) == pytest.approx(128, rel=0.3)
+
+
+def test_each_problem_keeps_its_own_noise() -> None:
+    rng = generator(3)
+    op = Matrix(torch.randn(4, 3, generator=rng))
+    x, sigma = torch.randn(3, 3, generator=rng), torch.rand(3, 4, generator=rng) + 0.5
+    whole = Measurement(Gaussian(sigma).sample(op.forward(x), rng), op, Gaussian(sigma), batched=True)
+    part = whole.take([2, 0, 2])
+    order = torch.tensor([2, 0, 2])
+    torch.testing.assert_close(part.chi2(x[order]), whole.chi2(x)[order])
+    torch.testing.assert_close(part.log_likelihood(x[order]), whole.log_likelihood(x)[order])
+    one = Measurement(whole.y[1], op, Gaussian(sigma[1]))
+    torch.testing.assert_close(one.log_likelihood(x[1:2]), whole.log_likelihood(x)[1:2])
+    shared = Measurement(whole.y, op, Gaussian(sigma[0]), batched=True)  # by datum, not by problem
+    torch.testing.assert_close(shared.take([1]).chi2(x[1:2]), shared.chi2(x)[1:2])

@@ -352,3 +352,22 @@ def test_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed()
     with pytest.raises(FormatError, match="'theirs', which is not installed"):
         Measurement.load(path)
+
+
+def test_a_heap_without_end_is_refused(tmp_path: Path) -> None:
+    # The HDF5 library would follow an empty object of its heap of texts for ever.
+    import h5py
+
+    from invdiff.hdf5 import open_hdf5
+
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["text"] = "some words"
+    whole = path.read_bytes()
+    at = whole.index(b"GCOL")
+    with open_hdf5(path) as file:
+        assert file["text"].asstr()[()] == "some words"
+    for place, value in ((at + 16, bytes(16)), (at + 8, (1 << 40).to_bytes(8, "little"))):
+        path.write_bytes(whole[:place] + value + whole[place + len(value) :])
+        with pytest.raises(FormatError, match="damaged heap"), open_hdf5(path):
+            pass

@@ -1,5 +1,7 @@
 """Measured data as scanners and laboratories store them.
 
-- ``fastmri`` (with ``ismrmrd_header``): fastMRI HDF5 k-space, single- and multi-coil.
-- ``npy``: plain k-space arrays (coils, ky, kx).
+- ``fastmri``: fastMRI HDF5 k-space, single- and multi-coil, in and out; reconstructions as a submission.
+- ``ismrmrd`` (with ``ismrmrd_header``, ``ismrmrd_grid``): readouts one by one; ``twix``: the same of Siemens scanners.
+- ``bart``, ``npy``: plain k-space arrays.
+- ``data_exchange``: counts and sinograms of tomographs, in HDF5 and NetCDF.
 """

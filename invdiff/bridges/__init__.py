@@ -7,12 +7,13 @@
 `buffer`                        the latest samples with their forces
 `adjoint`                       adjoint matching, bridge matching; Adjoint Sampling
 `asbs`                          Adjoint Schrödinger Bridge Sampler: adjoint and corrector matching in turn
-`wt_asbs`                       the same with a well-tempered bias that grows while it samples
+`wt_asbs`                       with a well-tempered bias that grows meanwhile; from an energy to a Posterior in one call
 `bias`                          the bias: a smooth function on a grid in collective-variable space
 `restraints`                    walls, bonds that stay, chirality
 `internal_coordinates`          molecules as bond lengths, angles and torsions
 `refine`                        Langevin dynamics from the samples, in the frozen bias
-`estimate`                      free energies and their errors from either; what to warn of
+`control`                       the size of a control over time
+`inference`                     Bayesian inference of structures from measurements
 `checkpoint`                    keep a run and go on from it to the bit
 ==============================  =====================================================================
 """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from invdiff.energies.base import Energy
+from invdiff.energies.base import CollectiveVariable, Energy
 from invdiff.energies.posterior import PosteriorEnergy
 from invdiff.errors import InputError, ShapeError
 from invdiff.measurement import Measurement
@@ -40,6 +40,7 @@ def infer(
     leapfrog: int = 20,
     step: float = 0.001,
     seed: int = 0,
+    watch: CollectiveVariable | None = None,
     progress: bool = False,
 ) -> Posterior:
     """Draw from ``p(x | y) ~ exp(-U(x)/kT) p(y | A(x))``.
@@ -56,12 +57,14 @@ def infer(
         leapfrog: mean number of leapfrog steps (drawn anew for each trajectory, so that none is resonant).
         step: the first leapfrog step, ps for molecules.
         seed: of all random numbers.
+        watch: further variables that must have converged, of which the data may say nothing: torsions, say. Cosine and
+            sine stand for periodic ones.
         progress: show a bar.
 
     Returns:
         Draws with dimensions ``(draw, atom, axis)`` (``(draw, component)`` for vectors), chain after chain; variables
-        ``energy`` (the prior's U) and ``prediction`` ``(draw, datum)``. Diagnostics: acceptance, step, R-hat and
-        effective sample size of U' and of every predicted datum (the worst), chi2 per datum, energy calls.
+        ``energy`` (the prior's U) and ``prediction`` ``(draw, datum)``. Diagnostics: acceptance, step, the worst R-hat
+        and effective sample size of U', the predicted data and what is watched; chi2 per datum, energy calls.
 
     Raises:
         ShapeError: start does not fit. InputError: fewer than 2 chains, or a start whose energy is not finite.
@@ -106,7 +109,8 @@ def infer(
     flat = draws.flatten(0, 1)
     with torch.no_grad():
         predicted = target._measurement(flat).operator.forward(flat)
-    watched = torch.cat([potentials[..., None], predicted.reshape(*potentials.shape, -1).double()], -1)
+    parts = [potentials.flatten()[:, None], predicted.flatten(1), *([] if watch is None else [_features(watch, flat)])]
+    watched = torch.cat([p.double() for p in parts], 1).reshape(*potentials.shape, -1)
     rhat, ess = _convergence(watched)
     diagnostics = {
         "sampler": "hmc",
@@ -150,6 +154,17 @@ def reweight(
     text = f"the effective sample size is {ess:.1f} of {len(samples)}: the samples hardly meet the data; use infer"
     notes = {"sampler": "reweighting", "ess": ess, "warnings": [text] if share < 0.01 else []}
     return _posterior(samples, predicted, {"log_weight": logs - logs.max()}, measurement, energy, notes)
+
+
+def _features(watch: CollectiveVariable, x: Tensor) -> Tensor:
+    """The variables at x, cosine and sine of the periodic ones, ``(N, features)``."""
+    with torch.no_grad():
+        s = watch.forward(x)
+    columns = []
+    for k, period in enumerate(watch.period):
+        turn = None if period is None else 2 * math.pi / period * s[:, k]
+        columns += [s[:, k]] if turn is None else [torch.cos(turn), torch.sin(turn)]
+    return torch.stack(columns, 1)
 
 
 def _posterior(

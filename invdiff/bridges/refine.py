@@ -23,7 +23,7 @@ from invdiff.bridges.sde import centred
 from invdiff.bridges.target import Evaluated, Target
 from invdiff.errors import InputError
 
-__all__ = ["Record", "Walkers", "begin", "langevin_step", "mala_step", "settle", "walk"]
+__all__ = ["Record", "Walkers", "advance", "begin", "langevin_step", "mala_step", "settle", "walk"]
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,15 @@ def walk(
             found = now.found
             v = found.biased(bias)[0] - found.u
             yield now, Record(found.x, found.s, found.u, v)
+
+
+def advance(
+    target: Target, bias: Bias | None, now: Walkers, steps: int, rng: torch.Generator, adapt: bool = False
+) -> Walkers:
+    """Return the chains after some MALA steps, as `walk`."""
+    for last, _ in walk(target, bias, now, steps, rng, adapt=adapt):
+        now = last
+    return now
 
 
 def _choose(condition: Tensor, yes: Evaluated, no: Evaluated) -> Evaluated:

@@ -26,6 +26,9 @@ def acquire(
     mask: Annotated[
         Path | None, typer.Option("--mask", help="The lines chosen, for later runs.", metavar="MASK.npz")
     ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="The lines' data, for invdiff reconstruct.", metavar="DATA.h5")
+    ] = None,
     png: Annotated[
         Path | None, typer.Option("--png", help="Pictures, with the order of the lines.", metavar="PNG")
     ] = None,
@@ -93,12 +96,14 @@ def acquire(
         main.posterior.save(out)
     if mask:
         main.save(mask)
+    if data:
+        main.measurement.save(data)
     if png:
         from invdiff.report.acquisition import acquisition_panel
 
         acquisition_panel(done.runs, done.reference, png, done.figures["nmse"])
     write_json(json, done.figures)
-    written = [str(path) for path in (out, mask, png, json) if path]
+    written = [str(path) for path in (out, mask, data, png, json) if path]
     typer.echo(_table(done.figures) + (f"\n\nwrote {', '.join(written)}" if written else ""))
 
 
@@ -113,7 +118,6 @@ def _table(figures: dict[str, Any]) -> str:
     order = " ".join(map(str, figures["lines"]))
     lines += ["", f"{figures['acceleration']:.3g}x, {len(figures['lines'])} lines in this order: {order}"]
     if figures["seconds_per_decision"]:
-        lines.append(
-            f"{figures['seconds_per_decision']:.2f} s a decision, {figures['policy_seconds'] * 1e3:.1f} ms of it the policy's"
-        )
+        thought = 1e3 * figures["policy_seconds"]
+        lines.append(f"{figures['seconds_per_decision']:.2f} s a decision, {thought:.1f} ms of it the policy's")
     return "\n".join(lines)

@@ -76,13 +76,16 @@ def check_result(path: Path, format: str | None) -> None:
         FileError: the folder does not exist, is not writable or, for DICOM, is not empty. UnknownNameError: the name
             or the format is of no known kind.
     """
-    images = path.name.lower().endswith((".nii", ".nii.gz"))
-    known = ("netcdf", "nifti", "dicom", "parametric-map")
+    from invdiff.datasets.outputs import FORMATS, format_of
+
+    images = format_of(path) is not None
+    known = ("netcdf", *FORMATS)
     if format is not None and format not in known:
         raise UnknownNameError(f"--format is {format!r}; it expects one of {', '.join(known)}")
     if format is None and path.suffix and not images and path.suffix.lower() not in (".nc", ".nc4", ".h5", ".hdf5"):
         raise UnknownNameError(
-            f"-o is {path}; its name must end in .nc, .h5, .nii or .nii.gz, or have no suffix for a DICOM folder"
+            f"-o is {path}; its name must end in .nc, .h5, .nii, .nii.gz, .mha, .nrrd or .cfl, or have no suffix for a"
+            " DICOM folder"
         )
     if format in ("dicom", "parametric-map") or (format is None and not path.suffix):
         if path.is_dir() and any(path.iterdir()):

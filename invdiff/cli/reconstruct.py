@@ -50,6 +50,7 @@ def reconstruct(
             " mbir, dds3d, tpdm, blend, slicewise, fdk: of one volume."
         ),
     ] = "auto",
+    alone: Annotated[bool, typer.Option("--alone", help="Make no classical methods beside it.")] = False,
     solver: Solver = None,
     nfe: Nfe = None,
     draws: Draws = 8,
@@ -100,7 +101,11 @@ def reconstruct(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from OUT.ckpt, where a run was interrupted.")] = False,
     format: Annotated[
         str | None,
-        typer.Option(help="netcdf, nifti, dicom or parametric-map, whatever OUT is called.", show_default=False),
+        typer.Option(
+            help="netcdf, nifti, dicom, parametric-map, metaimage, nrrd, bart or fastmri (a submission), whatever OUT"
+            " is called.",
+            show_default=False,
+        ),
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Write each draw as images, too.")] = False,
     anonymise: Annotated[bool, typer.Option("--anonymise", help="Leave patient data out of DICOM output.")] = False,
@@ -145,17 +150,20 @@ def reconstruct(
     reader = {"sigma": sigma, "bin": bin, "size": size, "centre": axis}
     (options if simulate else reader)["views"] = views
     scan = scans.scan_of(simulate, options)
-    from invdiff.reconstruction import Settings, read_case, write
+    from invdiff.reconstruction import Settings, check_place, read_case, write
     from invdiff.reconstruction import reconstruct as run
+    from invdiff.reconstruction.settings import TEXTURE
     from invdiff.sampling import pick_device
 
     given = {name: value for name, value in reader.items() if value is not None}
     settings = Settings(
-        method, prior, draws, nfe, solver, seed, holdout=holdout, memory=size_limit, checkpoint=folder, resume=resume,
-        workers=workers, scheduler=scheduler, report=_say, **({} if texture is None else {"texture": texture}),
+        method, prior, draws, nfe, solver, seed, holdout=holdout, alone=alone, memory=size_limit, checkpoint=folder,
+        resume=resume,
+        workers=workers, scheduler=scheduler, report=_say, texture=TEXTURE if texture is None else texture,
     )  # fmt: skip
     try:
         case = read_case(file, scan, chosen, seed, **given)
+        check_place(case.measurement, out, format)
         case.measurement = case.measurement.to(pick_device(device))
         _say(_heading(file, case))
         done = run(case, settings)

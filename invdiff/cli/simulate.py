@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,7 +66,7 @@ def simulate(
     measurement = case.measurement
     measurement.meta |= {"truth": str(truth), "truth_sha256": hash_of(truth), **versions()}
     measurement.save(out)
-    figures = {
+    figures: dict[str, Any] = {
         "modality": kind,
         "problems": measurement.n_problems,
         "data": measurement.count * measurement.n_problems,

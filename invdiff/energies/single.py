@@ -40,7 +40,8 @@ class OneByOne:
         self.domain_shape: tuple[int, ...] = (atoms, 3)
         self.calls = self.failed = 0
         self.last_failure = ""
-        self._workers, self._failures = list(workers), (ArithmeticError, *failures)
+        self._workers = list(workers)
+        self._failures: tuple[type[Exception], ...] = (ArithmeticError, *failures)
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return U ``(N,)`` and the force ``(N, atoms, 3)``. Raises ShapeError where x has another shape."""

@@ -8,6 +8,7 @@ the same kind of device, to the bit. A worker that dies costs the chunk it was a
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,7 @@ def connect(workers: int | None, scheduler: str | None) -> Iterator[Client]:
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             memory_limit=None,
+            silence_logs=logging.ERROR,
         ) as cluster,
         Client(cluster) as client,
     ):

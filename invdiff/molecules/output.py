@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from invdiff.bridges.wt_asbs import as_posterior
 from invdiff.files import replacing
 from invdiff.molecules.keeping import SeedRun
 from invdiff.molecules.plots import draw_plots
@@ -62,23 +63,13 @@ def kept_samples(case: Case, runs: list[SeedRun]) -> dict[str, Tensor]:
 
 
 def posterior(case: Case, samples: dict[str, Tensor], figures: dict[str, Any]) -> Posterior:
-    """The weighted samples as a `Posterior`: dimensions draw, then component, or atom and xyz."""
-    import xarray as xr
-
-    x = samples["positions"].numpy()
-    dims = ("draw", "component") if x.ndim == 2 else ("draw", "atom", "xyz")
-    content = {
-        "draws": xr.DataArray(x, dims=dims),
-        "log_weight": xr.DataArray(samples["log_weight"].numpy(), dims=("draw",)),
-        "cv": xr.DataArray(samples["cv"].numpy(), dims=("draw", "variable")),
-        "energy": xr.DataArray(samples["energy"].numpy(), dims=("draw",), attrs={"units": "kT"}),
-    }
+    """The weighted samples as a `Posterior`."""
     attrs: dict[str, Any] = {"sampler": "wt-asbs", "system": case.config.name, "seeds": list(case.config.seeds)}
-    if case.structure is not None:
-        content["draws"].attrs["units"] = "nm"
-        attrs["temperature"] = f"{case.config.temperature} K"
+    if case.config.temperature is not None:
+        attrs |= {"temperature": f"{case.config.temperature} K", "length_unit": "nm"}
     notes = {name: _plain(figures[name]) for name in ("delta_f_kT", "stderr_kT", "energies", "ess", "warnings")}
-    return Posterior(xr.Dataset(content, attrs=attrs), notes)
+    parts = (samples[name] for name in ("positions", "log_weight", "cv", "energy"))
+    return as_posterior(*parts, attrs, notes)
 
 
 def _plain(value: Any) -> Any:

@@ -82,9 +82,17 @@ def write_seeds(
             written.append(write_openmm_bias(inner, Grid(kT * bias.values, low, high, kinds, tuple(names))))
     if isinstance(variable, MolecularVariable):
         widths = [a.width for a in axes]
-        options = {"temperature": temperature, "gamma": bias.gamma, "height": 0.4 * kT}
         try:
-            text = plumed_input(variable, names, widths=widths, low=low, high=high, **options)
+            text = plumed_input(
+                variable,
+                names,
+                temperature=temperature,
+                gamma=bias.gamma,
+                height=0.4 * kT,
+                widths=widths,
+                low=low,
+                high=high,
+            )
         except InputError:  # a variable that PLUMED has no short word for
             return written
         with replacing(folder / "plumed.dat") as part:

@@ -108,7 +108,7 @@ class FieldUNet(nn.Module):
         if rows:
             x = pad_sphere(x, self.rim, self.vectors, 0, rows)
         if columns:
-            x = F.pad(x, (0, columns), mode="replicate")
+            x = F.pad(x, (0, columns, 0, 0), mode="replicate")
         angles = c_noise[:, None] * self.frequencies
         e = self.embed(torch.cat([angles.sin(), angles.cos()], 1))
         rims = [self.rim if not rows else Rim(self.rim.round, self.rim.first, "none")]

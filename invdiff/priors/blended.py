@@ -31,8 +31,8 @@ class Blended(Prior):
     2024, arXiv 2406.10211), whose network sees three slices and was trained on them; averaging all its partitions into
     triples is what the overlap does here, and no network for triples is needed. One network evaluation a slice.
 
-    Neighbours are taken to be alike where they do not visibly differ: the spread of draws across slices comes out
-    smaller than that of independent slices, and their errors are correlated over about three slices.
+    Neighbours are taken to be alike where they do not visibly differ: draws spread less across slices than with
+    independent ones, and their errors are correlated over a few slices (docs/volumes.md).
 
     Args:
         slices: the prior of the single slices.

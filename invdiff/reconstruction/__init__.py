@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from invdiff.reconstruction.held_out import HeldOut
 from invdiff.reconstruction.inputs import read_case
-from invdiff.reconstruction.outputs import write
+from invdiff.reconstruction.outputs import check_place, write
 from invdiff.reconstruction.result import Reconstruction
 from invdiff.reconstruction.run import reconstruct
 from invdiff.reconstruction.settings import TEXTURE, Settings
 
-__all__ = ["TEXTURE", "HeldOut", "Reconstruction", "Settings", "read_case", "reconstruct", "write"]
+__all__ = ["TEXTURE", "HeldOut", "Reconstruction", "Settings", "check_place", "read_case", "reconstruct", "write"]

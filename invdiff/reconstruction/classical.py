@@ -91,14 +91,18 @@ def beside(
     held: HeldOut | None,
     truth: Tensor | None,
     report: Callable[[str], None],
+    alone: bool = False,
 ) -> dict[str, Tuned]:
     """Reconstruct with all classical methods where something judges them, else with the quick ones and the one asked.
 
     The judge chooses the strength: the truth (the PSNR of the middle problem), the data held out, or, of the method
     asked for alone, a tenth of the data left out for this only. No real case could choose better than by the truth.
+    With `alone` only the one asked for is made.
     """
     done = {}
     for name, method in methods(measurement).items():
+        if alone and name != asked:
+            continue
         judged = truth is not None or held is not None
         volume = len(measurement.operator.domain_shape) == 4  # where choosing a strength takes long
         if (volume or not judged) and name != asked and not method.quick:

@@ -47,7 +47,7 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
     chosen = _chosen(case.measurement, settings)  # mistakes first: what follows takes minutes
     held = HeldOut(case.measurement, settings.holdout) if settings.holdout is not None else None
     used = held.train if held else case.measurement
-    classical = beside(used, settings.method, held, case.truth, settings.report)
+    classical = beside(used, settings.method, held, case.truth, settings.report, settings.alone)
     if chosen is None:
         name, strength = settings.method, classical[settings.method].strength
         posterior = single(used, classical[name].x)
@@ -78,7 +78,11 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
     done.figures |= {"method": settings.method, "draws": int(posterior.draws.sizes["draw"]), "seed": settings.seed}
     done.figures |= {key: used.meta[key] for key in ("sigma", "acceleration", "views") if key in used.meta}
     done.figures["warnings"] = posterior.diagnostics.get("warnings", [])
-    posterior.dataset.attrs |= {"method": settings.method, "options": settings.plain(), **versions()}
+    posterior.dataset.attrs |= {
+        "method": settings.method,
+        "options": settings.plain("prior_texture" in posterior.dataset.attrs),
+        **versions(),
+    }
     if "rows" in done.figures:
         posterior.diagnostics["rows"] = [row for row in done.figures["rows"] if row["slice"] == "mean"]
     done.figures["seconds"] = round(time.monotonic() - began, 2)

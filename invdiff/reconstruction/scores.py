@@ -50,9 +50,9 @@ def rows(
             ends = low.reshape(true.shape), high.reshape(true.shape)
     value = (true.abs() if true.is_complex() else true).numpy()
     inside = true.abs().numpy() > _OBJECT * span
-    out = []
+    out: list[dict[str, Any]] = []
     for method, x in images.items():
-        each = []
+        each: list[dict[str, Any]] = []
         for k, (a, b) in enumerate(zip(true, _slices(x).cpu(), strict=True)):
             covered = None
             if ends is not None and method == name and inside[k].any():

@@ -37,6 +37,7 @@ class Settings:
         holdout: leave out this fraction of the measured positions (split seed 0) and report how well they are
             predicted by the draws and by each classical method at the best of its strengths, chosen on these very data.
             The draws are then those of the posterior given the rest.
+        alone: make no classical methods beside the one asked for.
         maps: keep what the report shows beside the draws: the trajectory's variance, and the misfit of the data.
         report: told what is being done.
     """
@@ -53,15 +54,16 @@ class Settings:
     checkpoint: Path | None = None
     resume: bool = False
     progress: bool = True
+    alone: bool = False
     maps: bool = True
     watch: Watch | None = None
     workers: int | None = None
     scheduler: str | None = None
     report: Callable[[str], None] = field(default=_silent)
 
-    def plain(self) -> str:
-        """The options as JSON, for provenance."""
-        kept = ("method", "draws", "nfe", "solver", "seed", "texture", "holdout")
+    def plain(self, textured: bool) -> str:
+        """The options as JSON, for provenance; the texture where it was used."""
+        kept = ("method", "draws", "nfe", "solver", "seed", "holdout", *(("texture",) if textured else ()))
         content: dict[str, Any] = {name: getattr(self, name) for name in kept}
         if isinstance(self.prior, (str, Path)):
             content["prior"] = str(self.prior)

@@ -109,12 +109,16 @@ def _figure(name: str, caption: str) -> str:
 
 
 def _bar(colours: str, low: float, high: float, unit: str, what: str) -> str:
-    ticks = "".join(f"<span>{low + k / 4 * (high - low):.3g}</span>" for k in range(5))
-    label = f"Scale of {what}: {low:.3g} to {high:.3g} {unit}"
+    ticks = "".join(f"<span>{_short(low + k / 4 * (high - low))}</span>" for k in range(5))
+    label = f"Scale of {what}: {_short(low)} to {_short(high)} {unit}"
     return (
         f'<div class="bar"><img src="{scale_bar(colours)}" alt="{html.escape(label)}">'
         f'<div class="ticks">{ticks}</div><div class="unit">{html.escape(f"{what}, {unit}")}</div></div>'
     )
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _fit(images: Images) -> str:
@@ -141,7 +145,8 @@ def _scores(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         cells = [_cell(row.get(key), digits) for key, digits in (("psnr", 2), ("ssim", 3), ("coverage90", 3))]
         lines.append(f"<tr><th scope=row>{html.escape(str(row['method']))}</th>{''.join(cells)}</tr>")
-    return f"<h2>Against the reference</h2><table><caption>Means over slices</caption>{head}{''.join(lines)}</table>"
+    table = f"<table><caption>Means over slices</caption>{head}{''.join(lines)}</table>"
+    return f'<section aria-labelledby="scores"><h2 id="scores">Against the reference</h2>{table}</section>'
 
 
 def _cell(value: Any, digits: int) -> str:

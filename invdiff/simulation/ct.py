@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -82,7 +83,7 @@ def simulate_ct(part: Volume, scan: CTScan, slices: list[int], several: bool, se
         noise = Gaussian(noise.sigma[0]) if isinstance(noise.sigma, Tensor) else noise
     meta: dict[str, Any] = {
         **part.with_values(values, "1/mm").attributes(), "modality": "ct", "simulated": 1, "seed": seed,
-        "slice": slices, "views": scan.views, "scan": asdict(scan), "estimated": [],
+        "slice": slices, "views": scan.views, "scan": json.dumps(asdict(scan)), "estimated": [],
         **file_unit(slope, intercept, units),
     }  # fmt: skip
     if isinstance(noise.sigma, float):
@@ -145,7 +146,7 @@ def _tomograph(part: Volume, scan: CTScan, whole: bool) -> Tomography:
     near, far = 3 * reach, 1.8 * 3 * reach
     step = pixel * far / near
     channels = math.ceil(2 * far * math.tan(math.asin(reach / near)) / step)
-    ends = {"source_axis": near, "source_detector": far}
+    ends: dict[str, Any] = {"source_axis": near, "source_detector": far}
     if scan.beam == "fan":
         return FanCT(shape, angles, channels, pixel_size=size, detector_spacing=step, **ends)
     rise = dz * far / near

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -100,7 +101,7 @@ def simulate_mri(part: Volume, scan: MRIScan, slices: list[int], several: bool, 
     )
     meta = {
         **part.attributes(), "modality": "mri", "simulated": 1, "seed": seed, "sigma": sigma, "slice": slices,
-        "acceleration": achieved_acceleration(mask), "scan": asdict(scan), "estimated": [],
+        "acceleration": achieved_acceleration(mask), "scan": json.dumps(asdict(scan)), "estimated": [],
     }  # fmt: skip
     batched = several and not scan.volume
     measurement = Measurement(

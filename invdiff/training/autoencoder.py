@@ -37,6 +37,7 @@ def fit_autoencoder(
     with torch.no_grad():
         size = net.encode(source.batch(steps, 256).x).std()
         last, first = net.encode[-1], net.decode[0]
-        last.weight.div_(size), last.bias.div_(size)  # type: ignore[union-attr,operator]
-        first.weight.mul_(size)  # type: ignore[union-attr,operator]
+        for value in last.parameters():
+            value.div_(size)
+        next(first.parameters()).mul_(size)  # the weight, not the bias
     return net.eval().requires_grad_(False)

@@ -74,5 +74,5 @@ class FieldsConfig(Strict):
     reach_hours: float = Field(24.0, gt=0, description="the same in time")
     shrink: float = Field(0.03, ge=0, description="variance added to the Gaussian, as a share of each value's own")
     blocks: int = Field(3, ge=2, description="of time, for cross-fitting")
-    mix: float = Field(0.5, ge=0, le=1, description="share of the windows that are superpositions of two")
-    amplitude: float = Field(0.25, ge=0, description="standard deviation of the log of a factor on each window")
+    mix: float = Field(0.0, ge=0, le=1, description="share of the windows that are superpositions of two")
+    amplitude: float = Field(0.0, ge=0, description="standard deviation of the log of a factor on each window")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def train_from_measurements(
         place.mkdir(exist_ok=True)
         target = place / f"{config.name}.safetensors"
         if not target.is_file():
-            draws = _kept(place, lambda k=k, p=prior, f=place: _posterior_draws(given, p, data, 100 + k, f, progress))
+            draws = _kept(place, partial(_posterior_draws, given, prior, data, 100 + k, place, progress))
             settings = config if weights is None else config.model_copy(update={"start_from": str(weights)})
             train(settings, place, report, progress, DrawnImages(draws, data.patch, config.seed + k))
         weights = target
@@ -206,8 +207,9 @@ def _kept(place: Path, make: Callable[[], Tensor]) -> Tensor:
 
 
 def _same_run(path: Path, config: TrainConfig) -> None:
-    now = config.model_dump_json()
-    if path.is_file() and json.loads(path.read_text()) != json.loads(now):
+    now = config.model_dump(mode="json")
+    now["data"].pop("rounds")  # more of them may be asked for later
+    if path.is_file() and json.loads(path.read_text()) != now:
         raise FileError(f"{path} is of another configuration; take another folder, or delete that one")
     with replacing(path) as part:
-        part.write_text(now)
+        part.write_text(json.dumps(now))

@@ -78,8 +78,33 @@ def test_chains_that_disagree_are_told():
     place = Place([0, 1], 2)
     place.domain_shape = (1, 1)
     data = Measurement(torch.tensor([0.0]), place, Gaussian(5.0))
-    found = infer(data, wells, apart, draws_per_chain=20, warm_up=20, thin=1, leapfrog=5, step=0.02)
+    options: dict[str, Any] = {"draws_per_chain": 20, "warm_up": 20, "thin": 1, "leapfrog": 5, "step": 0.02}
+    found = infer(data, wells, apart, **options)
     assert op.range_shape == (1,) and found.diagnostics["rhat"] > 1.5 and "disagree" in found.diagnostics["warnings"][0]
+
+
+def test_what_the_data_do_not_tell_can_be_watched():
+    # the datum |x| is the same in both wells, so that only the watched x itself shows that chains never cross
+    def potential(x):
+        return 40 * (x[:, 0, 0] ** 2 - 1) ** 2 + (x[:, 0, 1:] ** 2).sum(1) + (x[:, 1] ** 2).sum(1)
+
+    wells = FromPotential(potential, (2, 3))
+
+    class Side(Distance):
+        def _forward(self, x):
+            return x[:, :1, 0]
+
+    class Size(Distance):
+        def _forward(self, x):
+            return x[:, :1, 0] ** 2
+
+    start = torch.zeros(8, 2, 3)
+    start[:, 0, 0] = torch.tensor([-1.0, 1.0]).repeat(4)
+    data = Measurement(torch.tensor([1.0]), Size([0, 1], 2), Gaussian(0.5))
+    options: dict[str, Any] = {"draws_per_chain": 60, "warm_up": 40, "thin": 2, "leapfrog": 8, "step": 0.05}
+    blind = infer(data, wells, start, **options).diagnostics["rhat"]
+    seen = infer(data, wells, start, watch=Side([0, 1], 2), **options).diagnostics["rhat"]
+    assert blind < 1.3 and seen > 2
 
 
 def test_reweighting_draws_of_the_energy():

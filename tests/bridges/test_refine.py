@@ -8,7 +8,7 @@ from torch import Tensor
 
 from invdiff.bridges.bias import Axis, Bias
 from invdiff.bridges.checkpoint import load, restore_walkers, save, walkers_state
-from invdiff.bridges.refine import begin, langevin_step, mala_step, walk
+from invdiff.bridges.refine import advance, begin, langevin_step, mala_step, walk
 from invdiff.bridges.target import Target
 from invdiff.energies.analytic import Coordinates, DoubleWell
 from invdiff.energies.base import FromPotential
@@ -23,8 +23,7 @@ def harmonic() -> FromPotential:
 def test_mala_has_the_variances_of_a_gaussian_whatever_the_step() -> None:
     rng = torch.Generator().manual_seed(0)
     now = begin(Target(harmonic()), torch.zeros(2000, 2), 0.8, rng)  # acceptance 0.86: the correction is at work
-    for now, _ in walk(Target(harmonic()), None, now, 60, rng):
-        pass
+    now = advance(Target(harmonic()), None, now, 60, rng)
     assert 0.5 < now.accepted < 0.95
     variance = now.found.x.var(0)
     assert variance.tolist() == pytest.approx([0.25, 4.0], rel=5 * (2 / 2000) ** 0.5)
@@ -38,9 +37,7 @@ def test_bias_and_its_weight_cancel() -> None:
     energy, rng = DoubleWell(barrier=5.0), torch.Generator().manual_seed(0)
     target = Target(energy, variable=Coordinates((0,)), precision=torch.float32)
     x = torch.tensor([-2.0, 1.0]).repeat(400, 1)
-    now = begin(target, x, 0.7, rng)
-    for now, _ in walk(target, bias, now, 150, rng, adapt=True):
-        pass
+    now = advance(target, bias, begin(target, x, 0.7, rng), 150, rng, adapt=True)
     records = [r for _, r in walk(target, bias, now, 400, rng, every=2)]
     a, b = [(None, 0.0)], [(0.0, None)]
     found, error = jackknife(torch.stack([r.s for r in records], 1), torch.stack([r.v for r in records], 1), a, b)
@@ -57,11 +54,11 @@ def test_langevin_has_the_right_temperature() -> None:
     masses = torch.tensor([12.0, 1.0])
     now = begin(target, torch.zeros(500, 2, 3), 0.01, rng, masses)
     total, count = torch.zeros(2), 0
-    for k, (now, record) in enumerate(walk(target, None, now, 400, rng, masses=masses, friction=5.0)):
+    for k, (last, record) in enumerate(walk(target, None, now, 400, rng, masses=masses, friction=5.0)):  # noqa: B007
         if k >= 100:
             total, count = total + record.x.square().mean((0, 2)), count + 1
     assert (total / count).tolist() == pytest.approx([2.5 / 400, 2.5 / 900], rel=0.05)
-    kinetic = (masses[:, None] * now.velocity.square()).mean((0, 2))
+    kinetic = (masses[:, None] * last.velocity.square()).mean((0, 2))
     assert kinetic.tolist() == pytest.approx([2.5, 2.5], rel=5 * (2 / 1500) ** 0.5)
 
 
@@ -85,20 +82,15 @@ def test_failed_energies_move_no_chain_away_and_rescue_those_that_begin_with_one
 def test_kept_chains_go_on_to_the_bit(tmp_path) -> None:
     target = Target(DoubleWell(), variable=Coordinates((0,)))
 
-    def run(now, rng, steps):
-        for now, _ in walk(target, None, now, steps, rng):
-            pass
-        return now
-
     rng = torch.Generator().manual_seed(3)
-    half = run(begin(target, torch.zeros(4, 2), 0.3, rng), rng, 5)
+    half = advance(target, None, begin(target, torch.zeros(4, 2), 0.3, rng), 5, rng)
     save(tmp_path / "w.safetensors", walkers_state(half) | {"rng": rng.get_state()}, {"done": 5})
-    whole = run(half, rng, 5)
+    whole = advance(target, None, half, 5, rng)
     tensors, counters = load(tmp_path / "w.safetensors")
     again = torch.Generator()
     again.set_state(tensors["rng"])
     assert counters == {"done": 5}
-    assert torch.equal(run(restore_walkers(tensors), again, 5).found.x, whole.found.x)
+    assert torch.equal(advance(target, None, restore_walkers(tensors), 5, again).found.x, whole.found.x)
 
 
 def test_step_must_be_positive() -> None:

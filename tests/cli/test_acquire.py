@@ -27,7 +27,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_acquire_compares_and_keeps_its_mask(tmp_path: Path, call, image: Path, prior: Path) -> None:
-    files = {"--json": "a.json", "--mask": "lines.npz", "--png": "order.png", "-o": "a.nc"}
+    files = {"--json": "a.json", "--mask": "lines.npz", "--png": "order.png", "-o": "a.nc", "--data": "a.h5"}
     where = [part for option, name in files.items() for part in (option, tmp_path / name)]
     result = call(
         "acquire", image, "--size", 32, "--acceleration", 4, "--policy", "entropy", "--prior", prior,
@@ -45,6 +45,11 @@ def test_acquire_compares_and_keeps_its_mask(tmp_path: Path, call, image: Path, 
     assert load_order(tmp_path / "lines.npz") == figures["lines"]
     found = Posterior.load(tmp_path / "a.nc")
     assert found.draws.shape == (4, 1, 32, 32) and found.dataset.attrs["policy"] == "entropy"
+    data = Measurement.load(tmp_path / "a.h5")
+    assert int(torch.broadcast_to(data.operator.range_mask, (1, 32, 32))[0, 0].sum()) == 8
+    done = call("reconstruct", tmp_path / "a.h5", "-o", tmp_path / "r.nc", "--prior", prior, "--method", "dds",
+                "--nfe", 4, "--draws", 2)  # fmt: skip
+    assert done.exit_code == 0, done.output
     # A mask that was kept is a fixed plan: the same lines, so the same draws.
     again = call(
         "acquire", image, "--size", 32, "--acceleration", 4, "--prior", prior, "--policy", tmp_path / "lines.npz",

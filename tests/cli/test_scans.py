@@ -58,7 +58,7 @@ def few_iterations(monkeypatch) -> None:
     for table in (classical.CT, classical.MRI):
         for name in {"cg", "tv", "wavelet"} & set(table):
             method = table[name]
-            quick = replace(method, run=partial(method.run, iterations=3), strengths=(1.0, 10.0))
+            quick = replace(method, run=partial(method.run, iterations=3), strengths=(1.0, 10.0))  # type: ignore[call-arg]
             monkeypatch.setitem(table, name, quick)
     monkeypatch.setitem(classical.CT, "cgls", replace(classical.CT["cgls"], strengths=(4, 10)))
 
@@ -89,6 +89,7 @@ def test_stack_of_ct_slices_comes_back_in_its_place_and_unit(tmp_path: Path, cal
     assert abs(float(np.median(mean.values[0][truth.values[1] > 0])) / 1050 - 1) < 0.2
     kept = json.loads((tmp_path / "out.nii.gz.provenance.json").read_text())
     assert len(kept["input_sha256"]) == 64 and len(kept["prior_sha256"]) == 64 and kept["options"]["draws"] == 3
+    assert kept["scan"]["views"] == 40 and kept["scan"]["counts"] == 1e5 and kept["seed"] == 0
     assert kept["source"].startswith("invdiff ") and kept["numpy_version"] and "geometry" not in kept
 
 

@@ -1,6 +1,7 @@
 """The PLUMED input: atoms counted from 1, labels and options as PLUMED reads them."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from invdiff.energies.plumed_input import plumed_input
 from invdiff.errors import InputError, ShapeError
 from invdiff.operators.molecular import Combination, Coordination, Distance, RadiusOfGyration, Together, Torsion
 
-OPTIONS = {"temperature": 300.0, "gamma": 8.0, "height": 1.2}
+OPTIONS: dict[str, Any] = {"temperature": 300.0, "gamma": 8.0, "height": 1.2}
 
 
 def test_torsions_and_a_difference_of_distances():
@@ -31,7 +32,7 @@ def test_torsions_and_a_difference_of_distances():
 
 
 def test_coordination_and_size():
-    options = {"widths": [0.1], "low": [0.0], "high": [2.0], **OPTIONS}
+    options: dict[str, Any] = {"widths": [0.1], "low": [0.0], "high": [2.0], **OPTIONS}
     text = plumed_input(Coordination([[0, 1], [0, 2]], 5, 0.17, 0.0, 6, 8), ["c"], restart=False, **options)
     assert "RESTART" not in text and "@" not in text
     assert "c_n: DISTANCES ATOMS1=1,2 ATOMS2=1,3 LESS_THAN={RATIONAL R_0=0.17 D_0=0 NN=6 MM=8}" in text

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -40,12 +41,9 @@ def measurement():
 
 
 def test_a_killed_worker_costs_only_its_chunk(measurement, tmp_path):
-    def options():
-        return sampler("dds", 10), measurement, 6, 0, CPU, 2
-
-    made, measured, *rest = options()
-    serial = run(made, slow(0.0), measured, *rest, progress=False)
-    killed = []
+    made = sampler("dds", 10)
+    serial = run(made, slow(0.0), measurement, 6, 0, CPU, 2, progress=False)
+    killed: list[int] = []
     with connect(2, None) as client:
         pids = client.run(os.getpid)
 
@@ -58,14 +56,16 @@ def test_a_killed_worker_costs_only_its_chunk(measurement, tmp_path):
                     os.kill(killed[0], signal.SIGKILL)
 
         keeper = Killing(tmp_path / "c.ckpt", {}, resume=False)
-        x, cost, weights = run_distributed(client, made, slow(0.1), measured, *rest, progress=False, checkpoint=keeper)
+        x, cost, weights = run_distributed(
+            client, made, slow(0.1), measurement, 6, 0, CPU, 2, progress=False, checkpoint=keeper
+        )
         assert killed[0] not in client.run(os.getpid).values()  # it is dead, and another took its place or its work
     assert torch.equal(x, serial[0]) and cost == serial[1] == (10, 0) and weights is None
     assert len(list((tmp_path / "c.ckpt").glob("chunk-*"))) == 3
 
 
 def test_sample_with_workers_gives_the_same_bits(measurement, capsys):
-    options = {"sampler": "mmps", "draws": 4, "nfe": 5, "batch": 2, "device": "cpu"}
+    options: dict[str, Any] = {"sampler": "mmps", "draws": 4, "nfe": 5, "batch": 2, "device": "cpu"}
     alone = invdiff.sample(measurement, slow(0.0), progress=False, **options)
     shared = invdiff.sample(measurement, slow(0.0), workers=1, **options)
     assert alone.draws.values.tobytes() == shared.draws.values.tobytes()

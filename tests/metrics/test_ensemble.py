@@ -156,3 +156,25 @@ def test_bad_input() -> None:
         crps(x, y * math.nan)
     with pytest.raises(InputError, match="not defined"):
         spread_skill(torch.stack([y, y]), y)
+
+
+def test_agreement_with_xskillscore() -> None:
+    """Weighted RMSE, CRPS of the members as they are, and rank counts; an independent implementation."""
+    xs = pytest.importorskip("xskillscore", reason="xskillscore is not installed")
+    xr = pytest.importorskip("xarray")
+    from invdiff.operators.fields.sphere import cell_areas
+
+    lat = [80.0, 40.0, 0.0, -40.0, -80.0]
+    truth, members = normal(6, 5, 8, seed=11), normal(7, 6, 5, 8, seed=12)
+    dims = ("time", "lat", "lon")
+    y, x = xr.DataArray(truth.numpy(), dims=dims), xr.DataArray(members.numpy(), dims=("member", *dims))
+    weights = xr.DataArray(cell_areas(lat).numpy(), dims=("lat",)) * xr.ones_like(y)
+    assert rmse(truth, members[0], lat) == pytest.approx(float(xs.rmse(y, x[0], dim=dims, weights=weights)), rel=1e-10)
+    theirs = float(xs.crps_ensemble(y, x, dim=dims, weights=weights))
+    assert float(area_mean(crps(members, truth, fair=False), lat).mean()) == pytest.approx(theirs, rel=1e-10)
+    assert float(area_mean(crps(members, truth), lat).mean()) != pytest.approx(theirs, rel=1e-3)  # theirs is not fair
+    ranks = xs.rank_histogram(y, x, dim=dims).values
+    assert rank_histogram(members, truth, rng()).tolist() == ranks.astype(int).tolist()
+    gaussian = xs.crps_gaussian(y, x.mean("member"), x.std("member"), dim=[])
+    ours = crps_gaussian(members.mean(0), members.std(0, correction=0), truth)
+    assert torch.allclose(ours, torch.from_numpy(gaussian.values), rtol=1e-6)

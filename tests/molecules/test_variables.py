@@ -1,6 +1,7 @@
 """Collective variables of a configuration: made of others, and from files."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ def test_reference_path_and_slow_directions_from_files(tmp_path):
     file = str(write_xyz(tmp_path / "frames.xyz", Structure(frames, SYMBOLS)))
     x = 0.1 * randn(3, 5, 3, seed=1)
     chosen = [4, 0, 2]
-    near = {"rtol": 1e-6, "atol": 1e-7}  # the file has eight digits in Å
+    near: dict[str, Any] = {"rtol": 1e-6, "atol": 1e-7}  # the file has eight digits in Å
     torch.testing.assert_close(made(kind="rmsd", file=file).forward(x), RMSD(frames[0], 5).forward(x), **near)
     found = made(kind="rmsd", file=file, atoms=chosen).forward(x)
     torch.testing.assert_close(found, RMSD(frames[0][chosen], 5, chosen).forward(x), **near)

@@ -132,6 +132,16 @@ def test_design_is_the_greedy_policy(problem) -> None:
         greedy_design(x[:1], op, noise, candidates, 5)
 
 
+def test_design_knows_what_it_has_chosen() -> None:
+    # Entries 0 and 1 are the same number; entry 2 varies less, but on its own.
+    z = torch.randn(40, 2, generator=generator(0))
+    x = torch.stack([2 * z[:, 0], 2 * z[:, 0], z[:, 1]], 1)
+    op, noise = Identity((3,)), Gaussian(0.2)
+    candidates = Candidates.along(op, 0)
+    assert 2 in greedy_design(x, op, noise, candidates, 2).order
+    assert greedy_design(x, op, noise, candidates, 2, (1,)).order == [1, 2]
+
+
 def test_oracle_takes_what_helps_most() -> None:
     # Particles differ along two entries; the truth differs from their mean along the second alone.
     op, noise = Identity((3,)), Gaussian(0.1)

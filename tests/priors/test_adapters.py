@@ -20,6 +20,7 @@ from invdiff.priors.adapters import (
     load_weights,
 )
 from invdiff.priors.adapters.guided_diffusion import alphas_cumprod
+from invdiff.priors.adapters.vp import VariancePreserving
 from invdiff.priors.affine import Affine
 from invdiff.priors.base import as_prior
 
@@ -42,6 +43,17 @@ class Tiny(nn.Module):
         e = self.embed(torch.stack([(t / 50).sin(), (t / 300).cos()], 1))
         out = self.conv(x) + e[:, :, None, None]
         return out + sum(m.to(out.dtype).reshape(len(x), -1)[:, :1, None, None] for m in more) if more else out
+
+
+class Tuple(nn.Module):
+    """Answers with a tuple, as diffusers does with return_dict=False."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor]:
+        return (self.net(x, t),)
 
 
 def clean_of(kind: str, a: Tensor, s: Tensor, x_t: Tensor, out: Tensor) -> Tensor:
@@ -89,6 +101,7 @@ def test_guided_diffusion_schedules_are_the_published_ones() -> None:
 def test_times_between_levels_are_interpolated_and_beyond_them_refused() -> None:
     net = Tiny()
     prior = from_guided_diffusion(net, "linear", 100)
+    assert isinstance(prior.network, VariancePreserving)
     levels = prior.network.levels.sigmas
     middle = (levels[40] * levels[41]).sqrt()
     with torch.no_grad():
@@ -134,9 +147,7 @@ def test_diffusers_unet_at_every_level(kind: str, name: str) -> None:
 def test_diffusers_flow_matching() -> None:
     diffusers = pytest.importorskip("diffusers")
     net = Tiny().double()
-    wrapped = nn.Sequential()  # a network that answers with a tuple, as diffusers does with return_dict=False
-    wrapped.net = net
-    wrapped.forward = lambda x, t: (net(x, t),)  # type: ignore[method-assign]
+    wrapped = Tuple(net)
     prior = from_diffusers(wrapped, diffusers.FlowMatchEulerDiscreteScheduler())
     for t in (0.001, 0.1, 0.5, 0.9, 0.99):
         clean, noise = torch.randn(2, 2, 8, 8, dtype=torch.float64), torch.randn(2, 2, 8, 8, dtype=torch.float64)
@@ -155,12 +166,13 @@ def test_diffusers_flow_matching() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_monai_network_at_every_level(kind: str) -> None:
-    from monai.networks.nets import DiffusionModelUNet
-    from monai.networks.schedulers import DDPMScheduler, RFlowScheduler
+    from monai.networks.nets.diffusion_model_unet import DiffusionModelUNet
+    from monai.networks.schedulers.ddpm import DDPMScheduler
+    from monai.networks.schedulers.rectified_flow import RFlowScheduler
 
     torch.manual_seed(0)
     net = DiffusionModelUNet(2, 2, 2, (1, 1), (8, 8), (False, False), 4, num_head_channels=8).double()
-    nn.init.normal_(net.out[-1].conv.weight, std=0.1)  # it is zero at birth, and a test of zeros shows nothing
+    nn.init.normal_(list(net.out.parameters())[-2], std=0.1)  # it is zero at birth, and a test of zeros shows nothing
     scheduler = DDPMScheduler(num_train_timesteps=50, prediction_type=kind)
     prior = from_monai(net, scheduler)
 
@@ -237,12 +249,10 @@ def test_half_precision_networks_keep_the_dtype_of_x() -> None:
 
     scheduler = SimpleNamespace(alphas_cumprod=alphas_cumprod("linear", 50), config=SimpleNamespace())
     scheduler.config.prediction_type = "epsilon"
-    wrapped = Half()
-    wrapped_call = wrapped.forward
-    wrapped.forward = lambda x, t: (wrapped_call(x, t),)  # type: ignore[method-assign,assignment]
-    prior = from_diffusers(wrapped, scheduler)
+    prior = from_diffusers(Tuple(Half()), scheduler)
     assert prior.denoise(torch.randn(1, 2, 4, 4), torch.tensor([0.5])).dtype == torch.float32
     prior.to(torch.bfloat16)
+    assert isinstance(prior.network, VariancePreserving)
     assert prior.network.levels.sigmas.dtype == torch.float64  # the table is not rounded with the weights
 
 

@@ -55,6 +55,7 @@ def test_gaussian_rounds_find_the_spectrum_that_no_measurement_shows() -> None:
     measurement, _ = acquisitions(250)
     data = MeasurementsConfig(kind="measurements", nfe=20, iterations=5, chunk=250)
     op = measurement.operator
+    assert isinstance(op, MRI)
     prior = GaussianFieldPrior.fit(cg(op.normal, op.adjoint(measurement.data), iterations=10))
     blind = float(prior.spectrum.mean())
     for k in range(8):
@@ -140,5 +141,6 @@ def test_least_squares_of_a_projector_stays_finite() -> None:
     # one step solves it; further ones would amplify rounding along what the mask does not see
     measurement, x = acquisitions(40)
     op = measurement.operator
+    assert isinstance(op, MRI)
     found = cg(op.normal, op.adjoint(op.forward(x)), iterations=10)
     torch.testing.assert_close(found, op.normal(x), rtol=1e-4, atol=1e-4)

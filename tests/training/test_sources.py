@@ -31,7 +31,7 @@ def test_a_folder_of_images_is_a_source(tmp_path: Path) -> None:
     config = TrainConfig(
         name="a",
         domain="real",
-        data={"kind": "images", "paths": [str(tmp_path)], "patch": 16},  # type: ignore[arg-type]
+        data={"kind": "images", "paths": [str(tmp_path)], "patch": 16},
     )
     source = make_source(config, tmp_path / "cache")
     assert isinstance(source, ImageSource) and len(source.training) == 4 and len(source.rest) == 2

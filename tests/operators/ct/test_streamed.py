@@ -59,4 +59,4 @@ def test_only_what_is_large_is_streamed():
     with pytest.raises(InputError, match="with a matrix"):
         Streamed(stored)
     with pytest.raises(DTypeError):
-        Streamed(Identity((3,)))
+        Streamed(Identity((3,)))  # type: ignore[arg-type]

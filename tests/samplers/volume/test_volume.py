@@ -12,6 +12,7 @@ from invdiff.guidance import DDS
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.ct import ParallelCT
+from invdiff.operators.mri.volumes import DynamicMRI
 from invdiff.priors.gaussian_field import GaussianFieldPrior, matern
 from invdiff.priors.slices import SlicePrior
 from invdiff.random import Streams
@@ -147,3 +148,18 @@ def test_joined_slices_beat_separate_ones_and_none_beats_the_posterior(case):
     print(error)
     assert all(e > 0.99 for e in error.values())
     assert all(error[name] < error["slicewise"] for name in ("dds3d", "tpdm", "blend"))
+
+
+def test_time_is_an_axis_like_others():
+    rng = torch.Generator().manual_seed(0)
+    operator = DynamicMRI.example(rng)
+    plane = GaussianFieldPrior(matern(operator.domain_shape[2:], 1.0, 2.0), domain="complex")
+    clean = operator.forward(torch.randn(1, *operator.domain_shape, generator=rng, dtype=torch.complex64))
+    y = Gaussian(0.1).sample(clean, rng)[0] * operator.range_mask[0]
+    measurement = Measurement(y, operator, Gaussian(0.1))
+    rough, smooth = (
+        torch.from_numpy(invdiff.sample(measurement, plane, name, 4, nfe=10, progress=False).draws.values)
+        for name in ("slicewise", "dds3d")
+    )
+    assert smooth.shape == (4, *operator.domain_shape)
+    assert difference(smooth, 2).abs().mean() < 0.9 * difference(rough, 2).abs().mean()

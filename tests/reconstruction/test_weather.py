@@ -1,0 +1,160 @@
+"""From a coarse field and stations to an ensemble, by the command and by its parts."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from typer.testing import CliRunner
+
+from invdiff.cli import app
+from invdiff.datasets.weather.errors import stated_errors
+from invdiff.datasets.weather.measurements import station_measurement
+from invdiff.datasets.weather.netcdf import read_fields
+from invdiff.datasets.weather.stations import read_stations
+from invdiff.errors import InputError
+from invdiff.guidance.declared import Declared
+from invdiff.measurement import Measurement
+from invdiff.noise import Gaussian
+from invdiff.operators.fields.sphere import Coarsen, block_axis
+from invdiff.priors.fields_guess import FieldsPrior
+from invdiff.priors.loading import load_prior
+from invdiff.reconstruction.weather import state_of
+from invdiff.reconstruction.windows import states_of, window_measurement
+from invdiff.training.config import TrainConfig
+from invdiff.training.run import train
+
+LAT, LON = np.arange(57.0, 49.0, -1.0), np.arange(-8.0, 0.0, 1.0)
+HOURS = 120
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with fields, weights of an untrained network, coarse.nc and stations.csv of three hours."""
+    folder = tmp_path_factory.mktemp("weather")
+    rng = np.random.default_rng(1)
+    time = np.datetime64("2019-03-01T00", "ns") + np.arange(HOURS) * np.timedelta64(1, "h")
+    x, state = np.zeros((HOURS, 8, 8)), np.zeros((8, 8))
+    for k in range(HOURS):
+        state = 0.9 * state + rng.standard_normal() + 0.3 * rng.standard_normal((8, 8))
+        x[k] = 280 + state
+    coords = {
+        "latitude": ("latitude", LAT, {"units": "degrees_north"}),
+        "longitude": ("longitude", LON, {"units": "degrees_east"}),
+    }
+    dims = ("time", "latitude", "longitude")
+    xr.Dataset({"t2m": (dims, x, {"units": "K"})}, {"time": time, **coords}).to_netcdf(folder / "truth.nc")
+    config = TrainConfig.model_validate(
+        {
+            "name": "tiny", "domain": "real", "steps": 1, "batch": 2, "learning_rate": 1e-12, "mixed_precision": "no",
+            "sigma_min": 0.01, "sigma_max": 2.0,
+            "data": {"kind": "fields", "paths": [str(folder / "truth.nc")], "train_until": "2019-03-05", "rank": 30},
+            "network": {"kind": "field_unet", "channels": [8], "blocks": 1, "embedding": 8},
+        }
+    )  # fmt: skip
+    train(config, folder, report=lambda line: None, progress=False)
+    part = torch.from_numpy(x[100:103, None]).float()
+    cells = block_axis(LAT, 4), block_axis(LON, 4)
+    y = Coarsen((1, 8, 8), LAT, LON, *cells).forward(part)[:, 0].numpy()
+    coarse = {
+        "t2m": (dims, y, {"units": "K", "standard_name": "air_temperature", "ancillary_variables": "t2m_error"}),
+        "t2m_error": ((), 0.2, {"units": "K", "standard_name": "air_temperature standard_error"}),
+    }
+    at = {n: (n, v.numpy(), coords[n][2]) for n, v in zip(("latitude", "longitude"), cells, strict=True)}
+    xr.Dataset(coarse, {"time": time[100:103], **at}).to_netcdf(folder / "coarse.nc")
+    lines = ["time,lat,lon,level,variable,value,error,station"]
+    for k in range(3):
+        lines += [f"{str(time[100 + k])[:19]},{LAT[i]},{LON[i]},,t2m,{x[100 + k, i, i]:.3f},0.5,S{i}" for i in (1, 6)]
+    (folder / "stations.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def run(folder: Path, *options: str, out: str = "ensemble.nc") -> tuple[int, str]:
+    where = ["-o", str(folder / out), "--json", str(folder / "e.json")]
+    weights = ["--prior", str(folder / "tiny.safetensors"), "--draws", "6", "--nfe", "4"]
+    found = CliRunner().invoke(app, ["reconstruct", str(folder / "coarse.nc"), *weights, *where, *options])
+    return found.exit_code, found.output
+
+
+def test_the_command(case: Path) -> None:
+    code, said = run(case, "--stations", str(case / "stations.csv"), "--png", str(case / "e.png"))
+    assert code == 0, said
+    figures = json.loads((case / "e.json").read_text())
+    assert figures["times"] == 3 and figures["draws"] == 6 and figures["data"] == 3 * (4 + 2)
+    assert len(figures["station_residuals"]) == 6 and 0 < figures["chi2_per_datum"] < 3
+    with xr.open_dataset(case / "ensemble.nc") as found:
+        assert found["t2m"].dims == ("time", "realization", "latitude", "longitude")
+        assert found["t2m"].attrs["standard_name"] == "air_temperature" and found.sizes["realization"] == 6
+        truth = read_fields(case / "truth.nc", select={"time": slice(100, 103)})["t2m"].values
+        error = found["t2m"].values.mean(1) - truth
+        assert float(np.sqrt((error**2).mean())) < 0.5  # the fine part alone has 0.7 K
+        first = found["t2m"].values.copy()
+    assert (case / "e.png").stat().st_size > 10_000 and not (case / "ensemble.nc.ckpt").exists()
+    code, said = run(case, "--stations", str(case / "stations.csv"), "--workers", "1", out="other.zarr")
+    if "invdiff[scale]" not in said:  # dask is an extra
+        assert code == 0, said
+        with xr.open_zarr(case / "other.zarr") as other:
+            assert np.array_equal(other["t2m"].values, first)  # wherever it is made, and in whatever file
+
+
+def test_an_interrupted_run_goes_on(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import invdiff.reconstruction.weather as weather
+
+    whole, made = weather._draws, []
+
+    def stopped(*args: object) -> object:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(1)
+        return whole(*args)  # type: ignore[arg-type]
+
+    assert run(case, out="whole.nc")[0] == 0
+    monkeypatch.setattr(weather, "_draws", stopped)
+    assert run(case, out="late.nc")[0] != 0
+    assert len(list((case / "late.nc.ckpt").glob("time-*.npy"))) == 2 and not (case / "late.nc").exists()
+    monkeypatch.setattr(weather, "_draws", whole)
+    code, said = run(case, out="late.nc")
+    assert code == 2 and "--resume" in said
+    code, said = run(case, "--resume", "--seed", "3", out="late.nc")
+    assert code == 2 and "another run" in said
+    assert run(case, "--resume", out="late.nc")[0] == 0
+    with xr.open_dataset(case / "late.nc") as a, xr.open_dataset(case / "whole.nc") as b:
+        assert np.array_equal(a["t2m"].values, b["t2m"].values)
+
+
+def test_what_is_missing_is_named(case: Path) -> None:
+    with xr.open_dataset(case / "coarse.nc") as data:
+        data.load().drop_vars("t2m_error").to_netcdf(case / "bare.nc")
+    assert stated_errors(case / "coarse.nc") == {"air_temperature": 0.2} and stated_errors(case / "bare.nc") == {}
+    weights = ["--prior", str(case / "tiny.safetensors"), "-o", str(case / "x.nc")]
+    found = CliRunner().invoke(app, ["reconstruct", str(case / "bare.nc"), *weights])
+    assert found.exit_code == 2 and "--sigma" in found.output
+    assert not (case / "x.nc.ckpt").exists()
+    found = CliRunner().invoke(
+        app, ["reconstruct", str(case / "coarse.nc"), *weights, "--stations", "none.csv", "--error", "heat=1"]
+    )
+    assert found.exit_code == 2 and "QUANTITY=NUMBER" in found.output
+
+
+def test_a_window_of_measurements_is_affine_in_the_anomalies(case: Path) -> None:
+    prior = load_prior(case / "tiny.safetensors")
+    assert isinstance(prior, FieldsPrior)
+    state, calendar, time = state_of(prior), prior.calendar, np.datetime64("2019-03-05T05:00", "ns")
+    z = prior.gaussian.sample(4, torch.Generator().manual_seed(0))
+    table = read_stations(case / "stations.csv")
+    stations = station_measurement(table, state, time)
+    op = Coarsen(state.shape, LAT, LON, block_axis(LAT, 2), block_axis(LON, 2))
+    before = states_of(z, calendar, time, -1.0)
+    coarse = Measurement(op.forward(before[:1])[0], op, Gaussian(0.1))
+    window = window_measurement({1: [stations], 0: [coarse]}, calendar, time)
+    residual = window.residual(z)  # of the standardised, less what is normal: that of the fields themselves
+    expected = torch.cat([coarse.residual(before).flatten(1), stations.residual(states_of(z, calendar, time))], 1)
+    assert torch.allclose(residual, expected, atol=2e-4)
+    assert float(residual[0, :16].abs().max()) < 2e-4
+    assert Declared(prior, window).gram.shape == (18, 18)
+    with pytest.raises(InputError, match="no observations"):
+        window_measurement({}, calendar, time)
+    with pytest.raises(InputError, match="offset"):
+        states_of(z, calendar, time, 2.0)

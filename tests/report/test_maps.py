@@ -1,0 +1,46 @@
+"""Maps of ensembles: what is drawn where, with and without coastlines."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from invdiff.datasets.weather.ensemble import ensemble, write_ensemble
+from invdiff.datasets.weather.measurements import Channel, State
+from invdiff.report.maps import coastlines, ensemble_figure, ensemble_map
+
+STATE = State(
+    (Channel("air_temperature", 85000.0, "t", "K"), Channel("air_temperature", 50000.0, "t", "K")),
+    (60.0, 30.0, 0.0),
+    (0.0, 90.0, 180.0, 270.0),
+)
+
+
+def test_every_level_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib.pyplot as plt
+
+    monkeypatch.setattr("invdiff.report.maps.coastlines", lambda lon, lat: [])
+    draws = torch.randn(1, 5, 2, 3, 4, generator=torch.Generator().manual_seed(0)) + 270
+    data = ensemble(draws, STATE, np.array(["2019-03-01"], "datetime64[ns]"))
+    figure = ensemble_figure(data, [{"residual": 0.1, "variable": "air_temperature"}])
+    titles = [a.get_title() for a in figure.axes]
+    assert "t 850 hPa: mean" in titles and "t 500 hPa: mean" in titles and titles.count("spread") == 2
+    assert any("coastlines" in t.get_text() for t in figure.texts)
+    shown = figure.axes[titles.index("t 850 hPa: mean")].collections[0].get_array()
+    assert np.allclose(np.asarray(shown).reshape(3, 4), draws[0, :, 0].mean(0), atol=1e-4)
+    plt.close(figure)
+    write_ensemble(data, tmp_path / "a.nc")
+    assert ensemble_map(tmp_path / "a.nc", tmp_path / "a.png").stat().st_size > 5000
+
+
+def test_coastlines_are_never_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cartopy = pytest.importorskip("cartopy", reason="cartopy (extra weather) is not installed")
+    monkeypatch.setitem(cartopy.config, "data_dir", tmp_path)
+    monkeypatch.setitem(cartopy.config, "pre_existing_data_dir", "")
+
+    def fetched(*args: object, **options: object) -> None:
+        raise AssertionError("a file was fetched")
+
+    monkeypatch.setattr("urllib.request.urlopen", fetched)
+    assert coastlines(np.array([-10.0, 2.0]), np.array([50.0, 58.0])) == []
