@@ -130,17 +130,23 @@ def study(options: argparse.Namespace, found: dict[str, Any], keep: Any) -> None
                 found["paired"] = table(rows)
                 keep(found)
             say(f"{acceleration}x {name}: " + ", ".join(f"{k} {v['nmse']:.4f}" for k, v in row.items()))
+    if options.json:
+        _draws_file(options.json).unlink(missing_ok=True)
 
 
 def _kept_draws(prior: Any, path: Path | None) -> torch.Tensor:
-    """48 draws of the prior, made once beside the results."""
-    file = path.with_name(path.stem + "_draws.pt") if path else None
+    """48 draws of the prior, kept beside the results until all is done."""
+    file = _draws_file(path) if path else None
     if file and file.exists():
         return torch.load(file, weights_only=True)  # type: ignore[no-any-return]
     draws = prior_draws(prior, SIZE, 48)
     if file:
         torch.save(draws, file)
     return draws
+
+
+def _draws_file(path: Path) -> Path:
+    return path.with_name(path.stem + "_draws.pt")
 
 
 def table(rows: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def table(rows: dict[str, Any]) -> dict[str, Any]:
         each = [r for r in by_slice.values() if r]
         names = sorted({k for r in each for k in r})
         scores = ("nmse", "ssim", "entropy")
-        out[group] = {"slices": len(each)} | {
+        out[group] = {"slices": {n: sum(n in r for r in each) for n in names}} | {
             s: {n: sum(r[n][s] for r in each if n in r) / max(1, sum(n in r for r in each)) for n in names}
             for s in scores
         }

@@ -256,7 +256,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
             reader(path)  # all that is damaged below is valid before
     counts = {name: collections.Counter[str]() for name, _, _ in cases}
     found, peak, begun = [], 0, time.perf_counter()
-    next_case = 0
+    next_case, content = 0, dict[str, Any]()
     with tqdm(total=options.cases, unit="case") as bar:
         while next_case < options.cases:
             batch = list(range(next_case, min(next_case + options.batch, options.cases)))
@@ -275,18 +275,18 @@ def run(options: argparse.Namespace, folder: Path) -> None:
             bar.update(len(ends))
             shutil.rmtree(folder / "cases")
             (folder / "cases").mkdir()
-    total = {k: sum(c[k] for c in counts.values()) for k in ("refused", "accepted", "escaped", "hangs")}
-    content = {
-        "cases": options.cases,
-        **total,
-        "seed": options.seed,
-        "seconds": round(time.perf_counter() - begun, 1),
-        "most_memory_of_a_case_mb": peak,
-        "formats": {name: dict(sorted(c.items())) for name, c in counts.items()},
-        "found": found,
-    }
+            total = {k: sum(c[k] for c in counts.values()) for k in ("refused", "accepted", "escaped", "hangs")}
+            content = {
+                "cases": next_case,
+                **total,
+                "seed": options.seed,
+                "seconds": round(time.perf_counter() - begun, 1),
+                "most_memory_of_a_case_mb": peak,
+                "formats": {name: dict(sorted(c.items())) for name, c in counts.items()},
+                "found": found,
+            }
+            record.write(options.json, content)
     print(json.dumps({k: content[k] for k in ("cases", *total)}))
-    record.write(options.json, content)
 
 
 if __name__ == "__main__":

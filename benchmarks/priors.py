@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["denoising", "posterior"])
     parser.add_argument("--folder", type=Path, help="keep the runs here and go on from what is there")
     options = parser.parse_args()
-    n, steps, rounds, draws, cases = (64, 12, 2, 16, 1) if options.quick else (512, 1500, 4, 100, 4)
+    n, steps, rounds, draws, cases = (64, 12, 2, 16, 1) if options.quick else (512, 1500, 8, 100, 4)
     record: dict[str, Any] = {"quick": options.quick}
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)

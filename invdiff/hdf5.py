@@ -68,6 +68,7 @@ def open_hdf5(path: str | Path) -> Iterator[h5py.File]:
     check_heaps(path)
     try:
         with h5py.File(path, "r") as file:
+            _check_attributes(file, path)
             yield file
     except InvdiffError:
         raise
@@ -128,7 +129,10 @@ def check_heaps(path: Path) -> None:
     """Raise FormatError where a heap of texts is damaged so that the HDF5 library never ends, or takes all memory."""
     stat = path.stat()
     if not _heaps_end(path, stat.st_size, stat.st_mtime_ns):
-        raise FormatError(f"{path} is an HDF5 file with a damaged heap of texts or lists; copy it again")
+        raise FormatError(
+            f"{path} is an HDF5 file that cannot be read: a damaged heap of texts; it is damaged or cut short, copy it"
+            " again"
+        )
 
 
 @functools.lru_cache(64)
@@ -151,6 +155,23 @@ def _heaps_end(path: Path, size: int, changed: int) -> bool:
                 place += step
             at = data.find(b"GCOL\x01\0\0\0", at + 1)
     return True
+
+
+def _check_attributes(file: h5py.File, path: Path) -> None:
+    """Raise FormatError where an attribute is a list of any length: nobody writes such, and reading one can crash."""
+    import h5py
+
+    def check(name: str, item: Any) -> None:
+        for number in range(h5py.h5a.get_num_attrs(item.id)):
+            found = h5py.h5a.open(item.id, index=number)
+            if found.get_type().get_class() == h5py.h5t.VLEN and found.name != b"DIMENSION_LIST":  # NetCDF's own
+                raise FormatError(
+                    f"{path}: attribute {found.name.decode(errors='replace')} of {name or 'the root'} is a list of any"
+                    " length; expected text or numbers: the file is damaged, copy it again"
+                )
+
+    check("", file)
+    file.visititems(check)
 
 
 def get_array(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:

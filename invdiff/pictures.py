@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import html
 import struct
 import zlib
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from invdiff.errors import InputError, ShapeError
 
-__all__ = ["GREY", "HEAT", "MISSING", "data_uri", "png", "scale_bar"]
+__all__ = ["FIT", "GREY", "HEAT", "MISSING", "compact", "data_uri", "png", "scale_bar"]
 
 GREY, HEAT, FIT = "gray", "magma", "viridis"
 MISSING = 255  # the palette's entry for NaN, a bluish grey; values take the 255 others
@@ -54,6 +56,24 @@ def data_uri(values: NDArray[Any], low: float, high: float, colours: str = GREY)
 def scale_bar(colours: str = GREY) -> str:
     """Return a scale from left to right as the ``src`` of an ``<img>``, 255 pixels wide and one high."""
     return data_uri(np.arange(255.0)[None], 0, 254, colours)
+
+
+def compact(text: str, maps: Mapping[str, NDArray[Any]], unit: str, notes: Sequence[str]) -> str:
+    """Return HTML of a text, the middle image of each map ``(..., H, W)`` (the first in grey) and notes."""
+    figures = []
+    for name, values in maps.items():
+        stack = np.abs(values).reshape(-1, *values.shape[-2:])
+        image = stack[len(stack) // 2]
+        image = image[:: 1 + image.shape[0] // 256, :: 1 + image.shape[1] // 256]
+        high = float(np.nanquantile(image, 0.998)) or 1.0
+        source = data_uri(image, 0, high, HEAT if figures else GREY)
+        figures.append(
+            f'<figure style="margin:0 1em 0 0"><img src="{source}" alt="{html.escape(name)}" style="height:192px;'
+            f'image-rendering:pixelated"><figcaption>{html.escape(f"{name}, 0 to {high:.3g} {unit}")}</figcaption></figure>'
+        )
+    row = f'<div style="display:flex">{"".join(figures)}</div>' if figures else ""
+    said = "".join(f"<li>{html.escape(line)}</li>" for line in notes)
+    return f"<code>{html.escape(text)}</code>{row}{f'<ul>{said}</ul>' if said else ''}"
 
 
 @cache

@@ -229,28 +229,14 @@ class Posterior:
     # ---- views ------------------------------------------------------------------------------------------------
     def _repr_html_(self) -> str:
         """In a notebook: mean and deviation of the middle slice beside what `repr` says."""
-        import html
+        from invdiff.pictures import compact
 
-        from invdiff.pictures import GREY, HEAT, data_uri
-
-        text = f"<code>{html.escape(repr(self))}</code>"
-        if self.draws.dims[-2:] != ("y", "x"):
-            return text
-        maps = [("mean", self.mean(), GREY)]
-        maps += [("standard deviation", self.std(), HEAT)] if self.dataset.sizes["draw"] > 1 else []
-        figures = []
-        for name, array, colours in maps:
-            values = np.abs(array.values).reshape(-1, *array.shape[-2:])
-            image = values[len(values) // 2]
-            image = image[:: 1 + image.shape[0] // 256, :: 1 + image.shape[1] // 256]
-            high = float(np.nanquantile(image, 0.998)) or 1.0
-            figures.append(
-                f'<figure style="margin:0 1em 0 0"><img src="{data_uri(image, 0, high, colours)}" alt="{name}"'
-                f' style="height:192px;image-rendering:pixelated"><figcaption>{name}, 0 to {high:.3g}'
-                f" {html.escape(str(self.draws.attrs.get('units', '')))}</figcaption></figure>"
-            )
-        warned = "".join(f"<li>{html.escape(line)}</li>" for line in self.diagnostics.get("warnings", []))
-        return f'{text}<div style="display:flex">{"".join(figures)}</div>{f"<ul>{warned}</ul>" if warned else ""}'
+        maps = {}
+        if self.draws.dims[-2:] == ("y", "x"):
+            maps["mean"] = self.mean().values
+            if self.dataset.sizes["draw"] > 1:
+                maps["standard deviation"] = self.std().values
+        return compact(repr(self), maps, str(self.draws.attrs.get("units", "")), self.diagnostics.get("warnings", []))
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{k}: {v}" for k, v in self.draws.sizes.items())

@@ -7,7 +7,7 @@
 `buffer`                        the latest samples with their forces
 `adjoint`                       adjoint matching, bridge matching; Adjoint Sampling
 `asbs`                          Adjoint Schrödinger Bridge Sampler: adjoint and corrector matching in turn
-`wt_asbs`                       with a well-tempered bias that grows meanwhile; from an energy to a Posterior in one call
+`wt_asbs`                       with a well-tempered bias; from an energy to a Posterior in one call
 `bias`                          the bias: a smooth function on a grid in collective-variable space
 `restraints`                    walls, bonds that stay, chirality
 `internal_coordinates`          molecules as bond lengths, angles and torsions

@@ -181,7 +181,8 @@ class ChartEnergy:
 
     def __init__(self, energy: Energy, chart: Chart, kT: float) -> None:  # noqa: N803 - the field's name
         self.energy, self.chart, self.kT = energy, chart, kT
-        self.units, self.domain_shape = energy.units, (chart.size,)
+        self.units = energy.units
+        self.domain_shape: tuple[int, ...] = (chart.size,)
 
     @property
     def calls(self) -> int:

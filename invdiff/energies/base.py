@@ -45,8 +45,13 @@ class Energy(Protocol):
 class CollectiveVariable(Protocol):
     """What a bias is laid along: k functions of x, differentiable by autograd."""
 
-    period: tuple[float | None, ...]
-    units: tuple[str, ...]
+    @property
+    def period(self) -> tuple[float | None, ...]:
+        """Of each component; None where it is not periodic."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Of each component."""
 
     def forward(self, x: Tensor) -> Tensor: ...
 

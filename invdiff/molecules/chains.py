@@ -56,7 +56,7 @@ def refine(case: Case, keeper: Keeper, run: SeedRun, progress: Progress) -> dict
     def note(phase: str, step: int, total: int) -> None:
         progress({"phase": phase, "done": step, "total": total, "energies": case.target.calls})
 
-    options = {"masses": masses, "friction": entry.friction}
+    options: dict[str, Any] = {"masses": masses, "friction": entry.friction}
     settling = walk(case.target, run.bias, now, entry.burn - burnt, rng, adapt=True, **options)
     for now, _ in settling:
         burnt += 1

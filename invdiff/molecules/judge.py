@@ -37,7 +37,7 @@ def judge_seed(config: MoleculeConfig, run: SeedRun) -> dict[str, Any]:
     good = torch.isfinite(draws).all(1)
     weight = run.bias(draws[good])[0] if run.bias is not None else torch.zeros(int(good.sum()))
     crossings = float(_crossings(inside(s, a), inside(s, b)).double().mean())
-    found = {
+    found: dict[str, Any] = {
         "seed": run.seed,
         "delta_f": value,
         "stderr": error,

@@ -34,12 +34,13 @@ def write_all(case: Case, runs: list[SeedRun], figures: dict[str, Any], folder: 
         return
     samples = kept_samples(case, runs)
     with replacing(folder / "samples.npz") as part, part.open("wb") as file:
-        np.savez(file, **{name: value.numpy() for name, value in samples.items()})
+        arrays: dict[str, Any] = {name: value.numpy() for name, value in samples.items()}
+        np.savez(file, **arrays)
     posterior(case, samples, figures).save(folder / "posterior.nc")
     with replacing(folder / "bias.npz") as part, part.open("wb") as file:
-        grids = {f"seed{run.seed}": run.bias.values.numpy() for run in runs if run.bias is not None}
+        grids: dict[str, Any] = {f"seed{run.seed}": run.bias.values.numpy() for run in runs if run.bias is not None}
         assert runs[0].bias is not None
-        axes = {f"axis{i}": axis.grid().numpy() for i, axis in enumerate(runs[0].bias.axes)}
+        axes: dict[str, Any] = {f"axis{i}": axis.grid().numpy() for i, axis in enumerate(runs[0].bias.axes)}
         np.savez(file, **grids, **axes)
     if case.structure is not None:
         from invdiff.molecules.exchange import write_molecular
@@ -68,8 +69,8 @@ def posterior(case: Case, samples: dict[str, Tensor], figures: dict[str, Any]) -
     if case.config.temperature is not None:
         attrs |= {"temperature": f"{case.config.temperature} K", "length_unit": "nm"}
     notes = {name: _plain(figures[name]) for name in ("delta_f_kT", "stderr_kT", "energies", "ess", "warnings")}
-    parts = (samples[name] for name in ("positions", "log_weight", "cv", "energy"))
-    return as_posterior(*parts, attrs, notes)
+    x, w, s, u = (samples[name] for name in ("positions", "log_weight", "cv", "energy"))
+    return as_posterior(x, w, s, u, attrs, notes)
 
 
 def _plain(value: Any) -> Any:

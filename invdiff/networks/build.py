@@ -34,7 +34,7 @@ def denoiser(
     architecture: Mapping[str, Any], channels: int, conditions: int, objective: str, sigma_data: float
 ) -> Preconditioned | FlowMatched:
     """The network and what makes a denoiser of it; `objective` is "edm" or "flow"."""
-    wrap = {"edm": Preconditioned, "flow": FlowMatched}.get(objective)
-    if wrap is None:
+    if objective not in ("edm", "flow"):
         raise UnknownNameError(f"no objective {objective!r}; known: edm, flow")
-    return wrap(backbone(architecture, channels, conditions), sigma_data)
+    net = backbone(architecture, channels, conditions)
+    return Preconditioned(net, sigma_data) if objective == "edm" else FlowMatched(net, sigma_data)

@@ -57,10 +57,11 @@ class EquivariantField(nn.Module):
         crossed = chiral and dim == 3
         self.messages = nn.ModuleList(_Message(features, radial, crossed) for _ in range(layers))
         self.updates = nn.ModuleList(_Update(features) for _ in range(layers))
-        self.head = nn.Sequential(nn.Linear(features, features), nn.SiLU(), nn.Linear(features, features))
+        last = nn.Linear(features, features)
+        self.head = nn.Sequential(nn.Linear(features, features), nn.SiLU(), last)
         self.mix = nn.Linear(features, 1, bias=False)
-        nn.init.zeros_(self.head[2].weight)
-        nn.init.zeros_(self.head[2].bias)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
     def forward(self, t: Tensor, x: Tensor) -> Tensor:
         """Return v of t ``(N,)`` and x ``(N, particles, dim)``."""

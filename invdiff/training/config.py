@@ -12,7 +12,15 @@ from invdiff.errors import FileError, InputError
 from invdiff.training.data_config import DataConfig, FieldsConfig, ImagesConfig, MeasurementsConfig
 from invdiff.training.strict import Strict
 
-__all__ = ["DataConfig", "FieldNetworkConfig", "FieldsConfig", "ImagesConfig", "NetworkConfig", "TrainConfig", "load_config"]
+__all__ = [
+    "DataConfig",
+    "FieldNetworkConfig",
+    "FieldsConfig",
+    "ImagesConfig",
+    "NetworkConfig",
+    "TrainConfig",
+    "load_config",
+]
 
 
 def _kind(default: str) -> Discriminator:

@@ -64,7 +64,9 @@ class FieldsConfig(Strict):
     kind: Literal["fields"]
     paths: list[str] = Field(min_length=1, description="files, in any order; $VARIABLES are replaced")
     variables: list[str] | None = Field(None, description="names in the files; all if not given")
-    select: dict[str, tuple[int, int]] = Field({}, description="first and last + 1 position along the files' dimensions")
+    select: dict[str, tuple[int, int]] = Field(
+        {}, description="first and last + 1 position along dimensions of the files"
+    )
     static: list[str] = Field([], description="files of fields that do not change (orography, mask), on the same grid")
     train_until: str = Field(description="times before this are trained on, ISO 8601")
     validate_until: str | None = Field(None, description="times from train_until to this are held out; None for all")
@@ -74,5 +76,3 @@ class FieldsConfig(Strict):
     reach_hours: float = Field(24.0, gt=0, description="the same in time")
     shrink: float = Field(0.03, ge=0, description="variance added to the Gaussian, as a share of each value's own")
     blocks: int = Field(3, ge=2, description="of time, for cross-fitting")
-    mix: float = Field(0.0, ge=0, le=1, description="share of the windows that are superpositions of two")
-    amplitude: float = Field(0.0, ge=0, description="standard deviation of the log of a factor on each window")

@@ -6,7 +6,6 @@ without each of several blocks of time: a window is trained on with the one that
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -32,10 +31,6 @@ __all__ = ["FieldsSource", "load_states"]
 
 class FieldsSource:
     """Windows of standardised anomalies (`invdiff.priors.fields_calendar.Calendar`) with what the network is told.
-
-    Few weeks hold few kinds of weather. Some windows are superpositions ``cos(a) x + sin(a) x'`` of two of one block
-    and nearly one hour of the day, which have the covariance that each has; and all are multiplied by a random factor,
-    so that how lively the weather is has to be read off it.
 
     Raises:
         FileError, FormatError: see `read_fields`. InputError: there are too few times before the split, the files
@@ -77,10 +72,6 @@ class FieldsSource:
                 parts.append(_cut(z, train[block == i - 1], self.steps))
         self.x, self.which = torch.cat(parts), torch.from_numpy(block + 1)
         self.at, self.rest_at = times[train], times[rest]
-        hour, _ = hours_and_season(self.at)
-        known, self.hour_of = np.unique(hour, return_inverse=True)
-        apart = np.abs((hour[:, None] - known + 12) % 24 - 12)
-        self.alike = torch.from_numpy(apart <= max(2.0, float(apart.min(0).max())))
         self.rest = _cut(_anomalies(x, times, whole), rest, self.steps)
         self.card: dict[str, Any] = {
             "units": None,
@@ -107,19 +98,7 @@ class FieldsSource:
         """Training batch number `step`."""
         rng = torch.Generator().manual_seed(self.seed * 1_000_000_007 + step)
         rows = torch.randint(len(self.x), (n,), generator=rng)
-        return Batch(self._varied(rows, rng), self.calendar.condition(self.at[rows.numpy()], self.which[rows]))
-
-    def _varied(self, rows: Tensor, rng: torch.Generator) -> Tensor:
-        u, log = torch.rand(3, len(rows), generator=rng), torch.randn(len(rows), generator=rng)
-        others = rows.clone()
-        for i, row in enumerate(rows.tolist()):
-            alike = (self.which == self.which[row]) & self.alike[:, self.hour_of[row]]
-            choices = alike.nonzero()[:, 0]
-            others[i] = choices[int(float(u[0, i]) * len(choices))]
-        angle = torch.where(u[1] < self.data.mix, u[2] * (math.pi / 2), 0.0)
-        factor = (self.data.amplitude * log).exp()
-        first, second = (v[:, None, None, None] for v in (factor * angle.cos(), factor * angle.sin()))
-        return first * self.x[rows] + second * self.x[others]
+        return Batch(self.x[rows], self.calendar.condition(self.at[rows.numpy()], self.which[rows]))
 
     def held_out(self, step: int, n: int) -> Batch:
         """Windows after the split, evenly spaced."""

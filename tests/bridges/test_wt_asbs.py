@@ -1,6 +1,7 @@
 """One call from an energy to weighted draws."""
 
 import math
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ def test_weighted_draws_of_a_double_well() -> None:
 
 def test_plain_sampler_of_particles_from_a_point() -> None:
     target = Target(LennardJones(3), mean_free=True, precision=torch.float32)
-    options = {"draws": 8, "burn": 5, "steps": 10, "every": 5, "step": 0.02}
+    options: dict[str, Any] = {"draws": 8, "burn": 5, "steps": 10, "every": 5, "step": 0.02}
     found = wt_asbs(target, source=0.0, training=Training((Stage(2),), 0, 8, 16, 32, 8, 1, 10), **options)
     assert found.draws.dims == ("draw", "atom", "xyz") and found.draws.shape == (16, 3, 3)
     assert float(abs(found.dataset["log_weight"]).max()) == 0 and found.dataset.attrs["sampler"] == "asbs"

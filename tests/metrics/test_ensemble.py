@@ -166,9 +166,9 @@ def test_agreement_with_xskillscore() -> None:
 
     lat = [80.0, 40.0, 0.0, -40.0, -80.0]
     truth, members = normal(6, 5, 8, seed=11), normal(7, 6, 5, 8, seed=12)
-    dims = ("time", "lat", "lon")
-    y, x = xr.DataArray(truth.numpy(), dims=dims), xr.DataArray(members.numpy(), dims=("member", *dims))
-    weights = xr.DataArray(cell_areas(lat).numpy(), dims=("lat",)) * xr.ones_like(y)
+    dims = ["time", "lat", "lon"]
+    y, x = xr.DataArray(truth.numpy(), dims=dims), xr.DataArray(members.numpy(), dims=["member", *dims])
+    weights = xr.ones_like(y) * xr.DataArray(cell_areas(lat).numpy(), dims=("lat",))
     assert rmse(truth, members[0], lat) == pytest.approx(float(xs.rmse(y, x[0], dim=dims, weights=weights)), rel=1e-10)
     theirs = float(xs.crps_ensemble(y, x, dim=dims, weights=weights))
     assert float(area_mean(crps(members, truth, fair=False), lat).mean()) == pytest.approx(theirs, rel=1e-10)

@@ -35,7 +35,7 @@ def turn(dim: int) -> Tensor:
 def test_turns_and_shifts_with_the_particles(dim: int) -> None:
     net = awake(EquivariantField(range(5), dim, features=12, layers=2))
     t, x = particles(5, dim)
-    v = net(t, x)
+    v = net(t, x).detach()
     assert v.shape == x.shape and float(v.abs().max()) > 1e-3
     assert torch.allclose(net(t, x @ turn(dim) + 2.0), v @ turn(dim), atol=1e-10)
     assert float(v.mean(1).abs().max()) < 1e-12

@@ -87,3 +87,7 @@ def test_shipped_priors_have_whole_cards() -> None:
         assert card["steps"] > 0 and card["denoising_psnr_db"]
         prior = invdiff.load_prior(name)
         assert prior.units is not None
+        measured = card["measured"]  # of these very weights: the hash agrees
+        assert measured["real"]["prior"]["mean"].keys() == measured["real"]["bm3d"]["mean"].keys()
+        for sigma, psnr in measured["phantoms"]["prior"].items():
+            assert psnr > measured["phantoms"]["bm3d"][sigma]

@@ -89,13 +89,13 @@ def test_the_command(case: Path) -> None:
         assert found["t2m"].attrs["standard_name"] == "air_temperature" and found.sizes["realization"] == 6
         truth = read_fields(case / "truth.nc", select={"time": slice(100, 103)})["t2m"].values
         error = found["t2m"].values.mean(1) - truth
-        assert float(np.sqrt((error**2).mean())) < 0.5  # the fine part alone has 0.7 K
+        assert float(np.sqrt((error**2).mean())) < 0.85  # of 2.4 K; the white fine part alone, seen by none, has 0.7
         first = found["t2m"].values.copy()
     assert (case / "e.png").stat().st_size > 10_000 and not (case / "ensemble.nc.ckpt").exists()
     code, said = run(case, "--stations", str(case / "stations.csv"), "--workers", "1", out="other.zarr")
     if "invdiff[scale]" not in said:  # dask is an extra
         assert code == 0, said
-        with xr.open_zarr(case / "other.zarr") as other:
+        with xr.open_zarr(case / "other.zarr", consolidated=False) as other:
             assert np.array_equal(other["t2m"].values, first)  # wherever it is made, and in whatever file
 
 

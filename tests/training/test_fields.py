@@ -72,15 +72,6 @@ def test_windows_are_anomalies_of_their_times(tmp_path: Path) -> None:
     assert source.gaussians[0].tail != source.gaussians[1].tail and len(source.gaussians) == 4
 
 
-def test_superpositions_keep_the_variance(tmp_path: Path) -> None:
-    hourly(tmp_path / "a.nc")
-    plain = FieldsSource(config(tmp_path / "a.nc").data, 0, 2.0)  # type: ignore[arg-type]
-    mixed = FieldsSource(config(tmp_path / "a.nc", mix=1.0).data, 0, 2.0)  # type: ignore[arg-type]
-    a, b = (torch.cat([s.batch(k, 64).x for k in range(8)]) for s in (plain, mixed))
-    assert not torch.equal(a, b)
-    assert float(b.var() / a.var()) == pytest.approx(1.0, abs=0.15)
-
-
 def test_weights_are_read_back(tmp_path: Path) -> None:
     hourly(tmp_path / "a.nc")
     told = config(tmp_path / "a.nc")

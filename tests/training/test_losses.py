@@ -29,6 +29,7 @@ class Fixed(nn.Module):
 def test_the_right_answer_gives_the_clean_image_and_its_error_the_weight(sigma: float, objective: str) -> None:
     s, clean, noise = 0.4, torch.randn(2, 1, 4, 4).double(), torch.randn(2, 1, 4, 4).double()
     x, level, r = clean + sigma * noise, torch.full((2,), sigma).double(), sigma / s
+    wrap: type[FlowMatched] | type[Preconditioned]
     if objective == "flow":
         time = r / (1 + r)
         answer, wrap = noise - clean / s, FlowMatched
@@ -37,9 +38,10 @@ def test_the_right_answer_gives_the_clean_image_and_its_error_the_weight(sigma: 
         angle = math.atan(r)
         answer, wrap = clean / s * math.sin(angle) - noise * math.cos(angle), Preconditioned
         seen = clean / s * math.cos(angle) + noise * math.sin(angle)
-    net = wrap(Fixed(answer), s)
+    inner = Fixed(answer)
+    net = wrap(inner, s)
     torch.testing.assert_close(net(x, level), clean)
-    torch.testing.assert_close(net.backbone.seen[-1], seen)
+    torch.testing.assert_close(inner.seen[-1], seen)
     wrong = wrap(Fixed(answer + 1), s)
     error = net.weight(level) * (wrong(x, level) - clean).square().mean((1, 2, 3))
     torch.testing.assert_close(error, torch.ones(2).double())  # the weighted error is that of the network's output

@@ -237,12 +237,12 @@ def test_echoes_of_an_enhanced_object(tmp_path: Path, make_ct: Make, stored: np.
 def test_transfer_syntaxes_of_real_files(name: str) -> None:
     from pydicom.data import get_testdata_file
 
-    path = get_testdata_file(f"MR_small_{name}.dcm", download=False)
+    path = str(get_testdata_file(f"MR_small_{name}.dcm", download=False))
     try:
         volume = dicom.read(path)
     except MissingExtraError as error:
         pytest.skip(f"{error}")
-    np.testing.assert_array_equal(volume.values, dicom.read(get_testdata_file("MR_small.dcm")).values)
+    np.testing.assert_array_equal(volume.values, dicom.read(str(get_testdata_file("MR_small.dcm"))).values)
 
 
 @pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
@@ -250,7 +250,7 @@ def test_colour_is_refused() -> None:
     from pydicom.data import get_testdata_file
 
     with pytest.raises((FormatError, MissingExtraError), match="colour image|has no ImagePositionPatient"):
-        dicom.read(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False))
+        dicom.read(str(get_testdata_file("SC_rgb_jpeg_gdcm.dcm", download=False)))
 
 
 def test_compressed(series: Path, stored: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_axes_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", ["NETCDF4", "NETCDF3_CLASSIC"])
-def test_netcdf_sinograms(tmp_path: Path, format: str) -> None:
+def test_netcdf_sinograms(tmp_path: Path, format: Any) -> None:
     lines = np.random.default_rng(2).uniform(size=(VIEWS, VIEWS, CHANNELS)).astype(np.float32)
     with netCDF4.Dataset(tmp_path / "a.nc", "w", format=format) as file:
         for name, size in (("row", VIEWS), ("angle", VIEWS), ("channel", CHANNELS)):

@@ -50,7 +50,7 @@ def protocol(**extra: Any) -> bytes:
     return struct.pack("<I", 10240) + content + bytes(10236 - len(content))  # shorter ones are of no VB file
 
 
-def save(path: Path, readouts: list[bytes], vd: bool, noise: list[bytes] | None = None, **extra: Any) -> Path:
+def save(path: Path, readouts: list[bytes], vd: bool, noise: Any = None, **extra: Any) -> Path:
     last = readout(np.zeros((1, 16)), vd, 1)  # the end of a measurement
     scans = [*([noise] if noise else []), readouts]
     if not vd:
