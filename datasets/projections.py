@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from invdiff.datasets.counts import line_integrals, roughness
 from invdiff.errors import FormatError, InputError, ShapeError
 from invdiff.measurement import Measurement
-from invdiff.noise import Gaussian, Transmission
+from invdiff.noise import Gaussian
 from invdiff.operators.ct import ConeCT, FanCT, ParallelCT, rotation_centre
 from invdiff.operators.ct.tomography import Tomography
 
@@ -79,10 +80,10 @@ class RawProjections:
             values = getattr(self, name)
             if values is not None and not np.isfinite(values).all():
                 raise FormatError(f"{where}: {name} holds NaN or infinity; expected finite numbers")
-        if self.flats is not None and float(np.median(self._open()[0])) <= 0:
+        if self.flats is not None and float(np.median(self.open_beam()[0])) <= 0:
             raise FormatError(f"{where}: flats are not brighter than darks; expected frames with and without the beam")
 
-    def _open(self) -> tuple[Floats, Floats]:
+    def open_beam(self) -> tuple[Floats, Floats]:
         """Mean counts of the open beam above the dark, and the mean dark, ``(rows, channels)``."""
         assert self.flats is not None
         dark = np.zeros(self.flats.shape[1:]) if self.darks is None else self.darks.mean(0, dtype=np.float64)
@@ -127,7 +128,7 @@ def to_measurement(
         raise InputError(f"bin is {bin}; it expects a number of neighbouring channels from 1 to {channels // 4}")
     if views is not None and not 1 <= views <= count:
         raise InputError(f"{where} holds {count} views; views is {views}, expected 1 to {count}")
-    y, deviation, notes = _line_integrals(raw, bin)
+    y, deviation, notes = line_integrals(raw, bin)
     estimated = [name for name in notes if name == "counts_per_photon"]
     if centre is not None:
         offset = ((channels - 1) / 2 - centre) * _step(raw)
@@ -144,7 +145,7 @@ def to_measurement(
     elif deviation is not None:
         level = torch.from_numpy(deviation[keep][:, chosen]).float()
     else:
-        level, estimated = _roughness(y), [*estimated, "sigma"]
+        level, estimated = roughness(y), [*estimated, "sigma"]
     data = torch.from_numpy(y).float()
     stack = len(operator.range_shape) == 2  # (views, channels): each row is a problem
     if stack:
@@ -172,57 +173,6 @@ def _rows(slice: int | Sequence[int] | None, rows: int, where: str) -> tuple[lis
 
 def _step(raw: RawProjections) -> float:
     return 1.0 if raw.spacing is None else raw.spacing[1]
-
-
-def _binned(values: Floats, bin: int) -> Floats:
-    cut = values[..., : values.shape[-1] // bin * bin]
-    mean: Floats = cut.reshape(*cut.shape[:-1], -1, bin).mean(-1)
-    return mean
-
-
-def _line_integrals(raw: RawProjections, bin: int) -> tuple[Floats, Floats | None, dict[str, Any]]:
-    """Line integrals of the binned scan, their standard deviation where the counts tell it, and what was found."""
-    if raw.flats is None:
-        y = _binned(np.asarray(raw.projections, np.float64), bin)
-        if raw.blank is None:
-            return y, None, {}
-        blank = np.broadcast_to(raw.blank, raw.projections.shape)
-        return y, (_binned(blank, bin) * bin * np.exp(-y)).clip(0.5) ** -0.5, {}
-    open_beam, dark = raw._open()
-    gain, notes = _gain(raw)
-    counts = _binned(raw.projections - dark, bin) * bin / gain  # photons
-    blank = _binned(open_beam, bin) * bin / gain
-    read_out = 0.0
-    if raw.darks is not None and len(raw.darks) > 1:
-        read_out = float(np.sqrt(np.median(raw.darks.var(0, ddof=1)) * bin)) / gain
-    dead = blank <= 0
-    noise = Transmission(torch.from_numpy(np.where(dead, 1.0, blank)), read_out)
-    lines = noise.from_counts(torch.from_numpy(np.where(dead, 1.0, counts))).double()
-    # The mean of the flats is uncertain, too, alike in all views.
-    variance = 1 / noise.weights(lines).numpy() + 1 / (np.where(dead, 1.0, blank) * len(raw.flats))
-    values: Floats = lines.numpy()
-    if dead.any():  # say nothing, and lie between their neighbours for methods that weigh all alike
-        notes["dead_channels"] = int(dead.sum())
-        for r, c in zip(*np.nonzero(dead), strict=True):
-            good = np.flatnonzero(~dead[r])
-            near = good[np.argsort(np.abs(good - c))[:2]] if len(good) else [c]
-            values[:, r, c] = values[:, r, near].mean(-1)
-        variance = np.where(dead, 1e6 * np.median(variance), variance)
-    return values, np.sqrt(variance), notes
-
-
-def _gain(raw: RawProjections) -> tuple[float, dict[str, Any]]:
-    """Counts that a photon makes: variance of the flats over their mean, the beam's own changes taken out."""
-    assert raw.flats is not None
-    if len(raw.flats) < 3:
-        return 1.0, {}
-    open_beam, dark = raw._open()
-    signal = raw.flats - dark
-    steady = signal / signal.mean(2, keepdims=True) * open_beam.mean(1)[None, :, None]
-    extra = 0.0 if raw.darks is None or len(raw.darks) < 3 else float(np.median(raw.darks.var(0, ddof=1)))
-    middle = (1 - 2 / (9 * (len(raw.flats) - 1))) ** 3  # the median of chi2 over its degrees of freedom
-    gain = (float(np.median(steady.var(0, ddof=1))) / middle - extra) / float(np.median(open_beam))
-    return (gain, {"counts_per_photon": gain}) if gain > 0 else (1.0, {})
 
 
 def _find_axis(raw: RawProjections, y: Floats, bin: int) -> float:
@@ -282,17 +232,6 @@ def _tomograph(
     if len(chosen) != rows:
         raise InputError(f"{len(chosen)} of {rows} rows of a cone beam were chosen; all are needed, or the middle one")
     return ConeCT((depth, size, size), angles, (rows, channels), z=z, **common, **ends)
-
-
-def _roughness(y: Floats) -> float:
-    """Noise of smooth sinograms: the median of second differences along channels, and along views, of white noise."""
-    rough, factor = np.diff(y, 2, axis=-1), math.sqrt(6)
-    if len(y) > 2:
-        rough, factor = np.diff(rough, 2, axis=0), 6.0
-    sigma = float(np.median(np.abs(rough))) / (0.6745 * factor)
-    if not sigma > 0:
-        raise InputError("the line integrals are free of noise; give sigma, their standard deviation")
-    return sigma
 
 
 def _coords(operator: Tomography, rows: list[int] | None) -> dict[str, Any]:

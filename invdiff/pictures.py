@@ -60,7 +60,7 @@ def scale_bar(colours: str = GREY) -> str:
 
 def compact(text: str, maps: Mapping[str, NDArray[Any]], unit: str, notes: Sequence[str]) -> str:
     """Return HTML of a text, the middle image of each map ``(..., H, W)`` (the first in grey) and notes."""
-    figures = []
+    figures: list[str] = []
     for name, values in maps.items():
         stack = np.abs(values).reshape(-1, *values.shape[-2:])
         image = stack[len(stack) // 2]
@@ -69,7 +69,8 @@ def compact(text: str, maps: Mapping[str, NDArray[Any]], unit: str, notes: Seque
         source = data_uri(image, 0, high, HEAT if figures else GREY)
         figures.append(
             f'<figure style="margin:0 1em 0 0"><img src="{source}" alt="{html.escape(name)}" style="height:192px;'
-            f'image-rendering:pixelated"><figcaption>{html.escape(f"{name}, 0 to {high:.3g} {unit}")}</figcaption></figure>'
+            f'image-rendering:pixelated"><figcaption>{html.escape(f"{name}, 0 to {high:.3g} {unit}")}</figcaption>'
+            "</figure>"
         )
     row = f'<div style="display:flex">{"".join(figures)}</div>' if figures else ""
     said = "".join(f"<li>{html.escape(line)}</li>" for line in notes)

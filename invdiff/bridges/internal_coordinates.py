@@ -193,10 +193,10 @@ class ChartEnergy:
     def calls(self, value: int) -> None:
         self.energy.calls = value
 
-    def __call__(self, q: Tensor) -> tuple[Tensor, Tensor]:
-        """Return U ``(N,)`` and the force ``(N, size)``; NaN where q is no molecule."""
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return U ``(N,)`` and the force ``(N, size)`` at coordinates q, here x; NaN where they are no molecule."""
         with torch.enable_grad():
-            q = q.detach().requires_grad_(True)
+            q = x.detach().requires_grad_(True)
             x = self.chart.decode(q)
             u, force = self.energy(x.detach())
             volume = self.chart.log_volume(q)

@@ -78,8 +78,8 @@ class Calendar:
 
     def to(self, target: torch.device | str | torch.dtype) -> Calendar:
         """Return a copy on a device or in a precision."""
-        moved = (getattr(self, name).to(target) for name in ("climatology", "mean", "std", "static"))
-        return Calendar(self.hours, *moved, self.offsets)
+        climatology, mean, std, static = (v.to(target) for v in (self.climatology, self.mean, self.std, self.static))
+        return Calendar(self.hours, climatology, mean, std, static, self.offsets)
 
     def check(self, shape: Sequence[int]) -> None:
         """Raise ShapeError where the parts are not of channels and grid ``(C, rows, columns)``."""

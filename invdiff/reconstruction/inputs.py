@@ -8,7 +8,6 @@ from typing import Any
 
 from invdiff.datasets.reading import read, read_volume
 from invdiff.errors import InputError
-from invdiff.measurement import Measurement
 from invdiff.operators.ct import fbp
 from invdiff.operators.ct.tomography import Tomography
 from invdiff.reconstruction.provenance import hash_of
@@ -48,7 +47,6 @@ def read_case(
         case = Case(read(file, **given, **options))
         if "views" in options and isinstance(case.measurement.operator, Tomography):
             _with_reference(case, file, given | options)
-    case.measurement = _further(case.measurement, ())
     case.measurement.meta |= {"input": str(file), "input_sha256": hash_of(file)}
     numbers = case.measurement.meta.get("slice")
     if case.slices is None and numbers is not None:
@@ -67,10 +65,3 @@ def _with_reference(case: Case, file: Path, options: dict[str, Any]) -> None:
     except InputError:  # the views do not go round
         return
     case.reference = f"filtered backprojection of all {full.meta['views']} views"
-
-
-def _further(measurement: Measurement, others: Sequence[Path]) -> Measurement:
-    """Join what further instruments saw of the same x; this is the place to read them."""
-    from invdiff.instruments import join
-
-    return join([measurement, *(read(other) for other in others)]) if others else measurement

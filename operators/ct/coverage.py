@@ -88,11 +88,11 @@ def _parker(g: Geometry, order: NDArray[np.int64], sorted_angles: Array, widest:
 
 
 def is_aside(g: Geometry) -> bool:
-    """Whether the detector sees all of the object on one side of the axis and not on the other."""
+    """Whether the detector sees all of the object on one side of the axis, and less than nine tenths on the other."""
     reach = g.radius if g.parallel else math.asin(min(1.0, g.radius / g.source_axis))
     at = _place(g)
     sides = -float(at.min()), float(at.max())
-    return min(sides) < reach * (1 - 1e-3) <= max(sides)
+    return min(sides) < 0.9 * reach and max(sides) >= reach * (1 - 1e-3)
 
 
 def missing_channels(g: Geometry) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def _aside(g: Geometry) -> Array | None:
 
     With delta the reach of the shorter side, ``w = (1 + sin(pi/2 angle / delta))/2`` between -delta and delta, which
     adds to 1 with that of the same line seen from behind, 1 beyond and 0 before (G. Wang, Med. Phys. 29, 2002). None
-    where both sides see it all, or neither does.
+    where it does not stand aside.
 
     Raises:
         InputError: the shorter side does not reach the axis.

@@ -157,6 +157,7 @@ def test_time_is_an_axis_like_others():
     operator = DynamicMRI.example(rng)
     plane = GaussianFieldPrior(matern(operator.domain_shape[2:], 1.0, 2.0), domain="complex")
     clean = operator.forward(torch.randn(1, *operator.domain_shape, generator=rng, dtype=torch.complex64))
+    assert operator.range_mask is not None
     y = Gaussian(0.1).sample(clean, rng)[0] * operator.range_mask[0]
     measurement = Measurement(y, operator, Gaussian(0.1))
     rough, smooth = (
