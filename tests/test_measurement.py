@@ -73,6 +73,7 @@ def test_problems_may_have_masks_of_different_size() -> None:
         mask[i, :rows] = True
     op = MRI(torch.randn(2, 8, 8, generator=rng, dtype=torch.complex64), mask)
     x = torch.randn(3, *op.domain_shape, generator=rng, dtype=torch.complex64)
+    assert op.range_mask is not None
     noise = torch.randn(3, *op.range_shape, generator=rng, dtype=torch.complex64) * op.range_mask
     measurement = Measurement(op.forward(x) + 0.1 * noise, op, Gaussian(0.1 / 2**0.5), batched=True)
     assert op.sizes == [32, 64, 96] and op.size == 64 and measurement.count == 128

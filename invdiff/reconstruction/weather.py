@@ -234,6 +234,7 @@ def _draws(
     model: FieldsPrior, measurement: Measurement, time: Any, draws: int, nfe: int, seed: int, index: int
 ) -> NDArray[np.float32]:
     """Members ``(draws, C, rows, columns)`` at one time; member k takes its numbers from stream ``index 2^32 + k``."""
+    assert model.sample_shape is not None  # a field's prior knows its grid
     like = torch.empty(draws, *model.sample_shape)
     rng = Streams(seed, [(index << 32) + k for k in range(draws)])
     z = like
@@ -250,7 +251,8 @@ def _tiled(model: FieldsPrior, memory: int) -> int | None:
     backbone = model.network.backbone
     if not isinstance(backbone, FieldBackbone):
         return None
-    tile = tile_for(backbone.network, memory, *model.sample_shape[1:])  # type: ignore[arg-type]
+    assert model.sample_shape is not None  # a field's prior knows its grid
+    tile = tile_for(backbone.network, memory, *model.sample_shape[1:])
     if tile is not None:
         multiple = backbone.network.fold * 2 ** (backbone.network.levels - 1)
         backbone.network = Tiled(backbone.network, tile, max(multiple, 16 // multiple * multiple))  # type: ignore

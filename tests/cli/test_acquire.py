@@ -46,6 +46,7 @@ def test_acquire_compares_and_keeps_its_mask(tmp_path: Path, call, image: Path, 
     found = Posterior.load(tmp_path / "a.nc")
     assert found.draws.shape == (4, 1, 32, 32) and found.dataset.attrs["policy"] == "entropy"
     data = Measurement.load(tmp_path / "a.h5")
+    assert data.operator.range_mask is not None
     assert int(torch.broadcast_to(data.operator.range_mask, (1, 32, 32))[0, 0].sum()) == 8
     done = call("reconstruct", tmp_path / "a.h5", "-o", tmp_path / "r.nc", "--prior", prior, "--method", "dds",
                 "--nfe", 4, "--draws", 2)  # fmt: skip

@@ -98,7 +98,7 @@ def test_a_network_begins_as_the_exact_gaussian() -> None:
     now = prior.at(np.array(["2019-03-01T12:00"], "datetime64[ns]"))
     assert torch.equal(now.denoise(x, sigma), g.denoise(x, sigma))
     with torch.no_grad():
-        network.backbone.leave.bias.fill_(1.0)  # F = 1: D departs by s(sigma)
+        network.backbone.leave.bias.fill_(1.0)  # type: ignore  # F = 1: D departs by s(sigma)
     s2 = float((g.covariance(x, sigma)(torch.eye(24).reshape(24, *SHAPE)).flatten(1).diagonal()).mean())
     assert torch.allclose(now.denoise(x, sigma) - g.denoise(x, sigma), torch.tensor(s2**0.5), atol=1e-5)
     assert torch.equal(now.denoise(x, torch.tensor([5.1])), g.denoise(x, torch.tensor([5.1])))  # beyond its range

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from invdiff.reconstruction.windows import states_of, window_measurement
 from invdiff.training.config import TrainConfig
 from invdiff.training.run import train
 
-LAT, LON = np.arange(57.0, 49.0, -1.0), np.arange(-8.0, 0.0, 1.0)
+LAT, LON = torch.arange(57.0, 49.0, -1.0, dtype=torch.float64), torch.arange(-8.0, 0.0, 1.0, dtype=torch.float64)
 HOURS = 120
 
 
@@ -102,7 +103,8 @@ def test_the_command(case: Path) -> None:
 def test_an_interrupted_run_goes_on(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import invdiff.reconstruction.weather as weather
 
-    whole, made = weather._draws, []
+    made: list[Any] = []
+    whole = weather._draws
 
     def stopped(*args: object) -> object:
         if len(made) == 2:
