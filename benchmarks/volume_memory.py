@@ -4,9 +4,9 @@
     python benchmarks/volume_memory.py --only 256 --half bfloat16
 
 A procedural head of N^3 voxels under 8 views goes through `dds3d` with the shipped prior for one step, five conjugate
-gradients in it: memory does not depend on how many there are. `--views` and `--steps` ask for more. ``runs[]``: size, memory_mib (the budget), steps,
-peak_memory_mib, within, seconds, slices_at_once, half. ``half[]``: how far half precision moves the denoised image, in
-units of sigma (root mean square and largest), at several sigma.
+gradients in it: memory does not depend on how many there are. `--views` and `--steps` ask for more. ``runs[]``: size,
+memory_mib (the budget), steps, peak_memory_mib, within, seconds, slices_at_once, half. ``half[]``: how far half
+precision moves the denoised image, in units of sigma (root mean square and largest), at several sigma.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from invdiff.simulation import CTScan, MRIScan
 
 __all__ = [
-    "Acceleration", "Arc", "Beam", "Centre", "Coils", "Counts", "Mask", "Noise", "Phase", "Slice", "VOLUME_METHODS", "Views", "Volume",
-    "Water", "scan_of", "slices_of",
+    "Acceleration", "Arc", "Beam", "Centre", "Coils", "Counts", "Mask", "Noise", "Phase", "Slice", "VOLUME_METHODS",
+    "Views", "Volume", "Water", "scan_of", "slices_of",
 ]  # fmt: skip
 
 

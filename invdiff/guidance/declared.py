@@ -63,8 +63,7 @@ class Declared(Guidance):
         self.seen = op.forward(directions).flatten(1).mT.double()  # A U, (data, r)
         size = len(self.seen)
         eye = torch.eye(size, dtype=measurement.y.dtype, device=measurement.y.device).reshape(size, *op.range_shape)
-        self.rows = torch.cat([op.adjoint(part).flatten(1) for part in eye.split(512)])  # A^H, one row a datum
-        self.gram = (self.rows @ self.rows.mT).double()
+        self.gram = torch.cat([op.forward(op.adjoint(part)).flatten(1) for part in eye.split(64)]).double()  # A A^H
         self.levels: dict[float, Tensor] = {}
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
@@ -91,8 +90,8 @@ class Declared(Guidance):
             residual = residual * torch.broadcast_to(self.op.range_mask, self.op.range_shape).flatten()
         w = torch.cholesky_solve(residual.mT, self._factor(sigma)).mT
         along = (w @ self.seen) * (kept - rest)
-        step = along.to(x0) @ self.gaussian.directions.to(x0).mT + rest * (w.to(x0) @ self.rows.to(x0))
-        return x0 + step.reshape(x0.shape)
+        step = (along.to(x0) @ self.gaussian.directions.to(x0).mT).reshape(x0.shape)
+        return x0 + step + rest * self.op.adjoint(w.to(x0).reshape(-1, *self.op.range_shape))
 
     def _factor(self, sigma: float) -> Tensor:
         if sigma not in self.levels:

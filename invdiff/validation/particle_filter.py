@@ -2,7 +2,7 @@
 
 The bootstrap filter of Gordon, Salmond and Smith (1993): particles are moved by the transition with its noise, weighted
 by the likelihood of what was observed, and drawn again, systematically, where few carry the weight. Tracing ancestors
-back gives draws of whole trajectories (Kitagawa 1996); early states of long ones descend from few, which `roots` counts.
+back gives draws of whole trajectories (Kitagawa 1996); early states of long ones descend from few: `roots` counts them.
 """
 
 from __future__ import annotations
