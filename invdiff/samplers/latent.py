@@ -15,7 +15,7 @@ from invdiff.operators.base import Operator
 from invdiff.posterior import Posterior
 from invdiff.priors.latent import LatentPrior
 
-__all__ = ["Decode", "decoded", "encoded_pseudo_inverse", "in_latent_space", "parts"]
+__all__ = ["Decode", "decoded", "encoded_pseudo_inverse", "in_latent_space", "is_latent", "parts"]
 
 
 class Decode(Operator):
@@ -49,6 +49,12 @@ def in_latent_space(measurement: Measurement, prior: LatentPrior) -> Measurement
         )
     whole = ComposeNonlinear(op, Decode(prior))
     return Measurement(measurement.y, whole, measurement.noise, None, measurement.meta, measurement.batched)
+
+
+def is_latent(measurement: Measurement) -> bool:
+    """Whether `in_latent_space` made the measurement."""
+    op = measurement.operator
+    return isinstance(op, ComposeNonlinear) and isinstance(op.inner, Decode)
 
 
 def parts(measurement: Measurement, method: str) -> tuple[Operator, LatentPrior]:

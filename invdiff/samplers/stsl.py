@@ -17,7 +17,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
 from invdiff.samplers.base import start
-from invdiff.samplers.latent import encoded_pseudo_inverse
+from invdiff.samplers.latent import encoded_pseudo_inverse, is_latent
 from invdiff.schedules import karras
 from invdiff.solvers.base import State
 
@@ -154,10 +154,10 @@ class STSL:
 
     def _inverted(self, prior: Prior, measurement: Measurement, like: Tensor, sigmas: list[float]) -> Tensor:
         """DDIM run backwards from ``A^+ y`` at the lowest noise level to the highest, one evaluation a level."""
-        if isinstance(measurement.operator, LinearOperator):
-            image = PseudoInverse(measurement, "stsl")(measurement.data)
+        if is_latent(measurement):
+            image = encoded_pseudo_inverse(measurement, "stsl")
         else:
-            image = encoded_pseudo_inverse(measurement, "stsl with inversion")
+            image = PseudoInverse(measurement, "stsl")(measurement.data)
         x = image.expand_as(like).to(like.dtype).clone()
         levels = [*sigmas[-2::-1], sigmas[0]]
         for low, high in zip(levels[:-1], levels[1:], strict=True):

@@ -15,6 +15,7 @@ import torch
 import invdiff.guidance
 from invdiff.errors import InvdiffError
 from invdiff.guidance.base import Guidance
+from invdiff.guidance.declared import Declared
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
@@ -110,8 +111,9 @@ def guidances():
     while waiting:
         kind = waiting.pop()
         waiting += kind.__subclasses__()
-        # One without a call of its own is no denoiser: it is called by a sampler that has a step of its own.
-        if kind.__module__.startswith("invdiff.") and kind.__call__ is not Guidance.__call__:
+        # One without a call of its own is no denoiser: it is called by a sampler that has a step of its own. `Declared`
+        # asks for priors with a covariance of their own (tests/guidance/test_declared.py).
+        if kind.__module__.startswith("invdiff.") and kind.__call__ is not Guidance.__call__ and kind is not Declared:
             found[kind.__name__] = kind
     return dict(sorted(found.items()))
 
