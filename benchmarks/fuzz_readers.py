@@ -25,6 +25,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a forked child would wait for ever for the threads of its parent
+
 import numpy as np
 import record
 from fuzz_corpus import Case, corpus, gzipped

@@ -221,13 +221,28 @@ def _run(
         shared = client.scatter(model, broadcast=True)
         futures = {
             client.submit(
-                _draws, shared, problem(i), data.times[i], settings.draws, settings.nfe, settings.seed, i, pure=False
+                _elsewhere,
+                torch.get_num_threads(),
+                shared,
+                problem(i),
+                data.times[i],
+                settings.draws,
+                settings.nfe,
+                settings.seed,
+                i,
+                pure=False,
             ): i
             for i in todo
         }
         for future in as_completed(futures):
             done(futures[future], future.result())
             bar.update()
+
+
+def _elsewhere(threads: int, *what: Any) -> NDArray[np.float32]:
+    """`_draws` in a worker, with as many threads as here: the last bits depend on it."""
+    torch.set_num_threads(threads)
+    return _draws(*what)
 
 
 def _draws(

@@ -1,8 +1,8 @@
-"""Maps of ensembles: mean, spread and what stations say, with coastlines where cartopy has them at hand."""
+"""Maps of ensembles: mean, spread and what stations say, with coastlines where the map data of cartopy are at hand."""
 
 from __future__ import annotations
 
-import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,7 @@ def ensemble_figure(data: xr.Dataset, residuals: Sequence[Mapping[str, Any]] = (
             row[3].axvline(0, color="black", linewidth=0.8)
             row[3].set(title="stations: report - mean", xlabel="in the unit of the variable")
     if not lines:
-        figure.supxlabel("no coastlines: cartopy or its map data are not installed", fontsize=7)
+        figure.supxlabel("no coastlines: pyshp or the map data of cartopy are not installed", fontsize=7)
     if "time" in data.dims:
         figure.suptitle(str(data["time"].values[time])[:16])
     return figure
@@ -90,28 +90,26 @@ def draw_field(
 def coastlines(longitude: np.ndarray[Any, Any], latitude: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """Coastlines near a grid, ``(points, 2)`` as longitude and latitude in the grid's convention.
 
-    They are Natural Earth's, read by cartopy from its own folder; nothing is fetched, so the list is empty where
-    cartopy or its data are not there.
+    They are Natural Earth's, as cartopy keeps them in its own folder; nothing is fetched, so the list is empty where
+    they (or pyshp, which reads them) are not there. Cartopy itself stays out: after eccodes, which xarray loads beside
+    cfgrib, its PROJ takes the process down at its end.
     """
     try:
-        import cartopy
-        from cartopy.io import shapereader
+        import shapefile
     except ImportError:
         return []
-    logging.getLogger("cartopy").setLevel(logging.ERROR)
     wide = float(np.ptp(longitude)) > 60
     names = [f"ne_{scale}_coastline.shp" for scale in (("110m", "50m", "10m") if wide else ("10m", "50m", "110m"))]
-    folders = [
-        Path(str(cartopy.config[key])) for key in ("data_dir", "pre_existing_data_dir") if cartopy.config.get(key)
-    ]
-    files = (f for name in names for folder in folders for f in folder.glob(f"**/{name}"))
+    home = Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "cartopy"
+    folders = [Path(given)] if (given := os.environ.get("CARTOPY_DATA_DIR")) else []
+    files = (f for name in names for folder in (*folders, home) for f in folder.glob(f"**/{name}"))
     found = next(files, None)
     if found is None:
         return []
     out = []
-    for shape in shapereader.Reader(found).geometries():
-        for part in getattr(shape, "geoms", [shape]):
-            line = np.asarray(part.coords, dtype=float)[:, :2]
+    for shape in shapefile.Reader(str(found)).shapes():
+        points = np.asarray(shape.points, dtype=float)[:, :2]
+        for line in np.split(points, list(shape.parts)[1:]):
             for turn in (-360.0, 0.0, 360.0):
                 moved = line + [turn, 0.0]
                 inside = (moved[:, 0] >= longitude.min()) & (moved[:, 0] <= longitude.max())

@@ -34,13 +34,15 @@ def test_every_level_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ensemble_map(tmp_path / "a.nc", tmp_path / "a.png").stat().st_size > 5000
 
 
-def test_coastlines_are_never_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    cartopy = pytest.importorskip("cartopy", reason="cartopy (extra weather) is not installed")
-    monkeypatch.setitem(cartopy.config, "data_dir", tmp_path)
-    monkeypatch.setitem(cartopy.config, "pre_existing_data_dir", "")
-
-    def fetched(*args: object, **options: object) -> None:
-        raise AssertionError("a file was fetched")
-
-    monkeypatch.setattr("urllib.request.urlopen", fetched)
-    assert coastlines(np.array([-10.0, 2.0]), np.array([50.0, 58.0])) == []
+def test_coastlines_come_from_files_that_are_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shapefile = pytest.importorskip("shapefile", reason="pyshp (extra weather) is not installed")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
+    monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
+    grid = np.array([-10.0, 2.0]), np.array([50.0, 58.0])
+    assert coastlines(*grid) == []
+    with shapefile.Writer(str(tmp_path / "ne_10m_coastline")) as file:
+        file.field("name", "C")
+        file.line([[[355.0, 51.0], [356.0, 52.0]], [[100.0, 0.0], [101.0, 1.0]]])
+        file.record("a coast, and one elsewhere")
+    (line,) = coastlines(*grid)
+    np.testing.assert_allclose(line, [[-5.0, 51.0], [-4.0, 52.0]])
