@@ -42,7 +42,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "schedules": ("linalg",),
     "networks": ("linalg",),
     "weights": (),
-    "configs": (),
+    "configs": ("errors",),
     "priors": ("schedules", "networks", "weights", "files"),
     "solvers": ("schedules",),
     "pictures": ("errors",),

@@ -76,7 +76,7 @@ def from_file(
         raise InputError(f"{path}: the image is zero nearly everywhere; there is nothing to measure")
     x = (x * (BRIGHT / bright))[None]
     instrument = Simulator(x, Fourier((1, rows, columns)), Gaussian(sigma), generator(seed, NOISE))
-    return Subject(instrument, x, {"file": str(path), "simulated": True, "size": [rows, columns], "sigma": sigma})
+    return Subject(instrument, x, {"file": path.name, "simulated": True, "size": [rows, columns], "sigma": sigma})
 
 
 def _image(path: Path, slice_number: int | None) -> np.ndarray | None:
@@ -115,4 +115,4 @@ def _recorded(path: Path, slice_number: int | None) -> Subject:
     op = instrument.operator
     with torch.inference_mode():
         reference = cg(op.normal, op.adjoint(instrument.y[None]), iterations=20, tolerance=1e-4)[0]
-    return Subject(instrument, reference, {"file": str(path), "simulated": False})
+    return Subject(instrument, reference, {"file": path.name, "simulated": False})

@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from invdiff.errors import FileError, InputError
+from invdiff.configs.reading import Strict, read_config
 
 __all__ = ["MoleculeConfig", "load_config"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SystemConfig(_Strict):
+class SystemConfig(Strict):
     """What is sampled: an analytic energy, or a molecule with a force field or quantum chemistry."""
 
     kind: Literal["double_well", "muller_brown", "pairwise_double_well", "lennard_jones", "molecule"]
@@ -37,7 +33,7 @@ class SystemConfig(_Strict):
         return self
 
 
-class VariableConfig(_Strict):
+class VariableConfig(Strict):
     """One collective variable; atoms count from 0, lengths in nm, angles in rad."""
 
     kind: Literal[
@@ -65,7 +61,7 @@ class VariableConfig(_Strict):
     lag: int = Field(1, ge=1, description="of tica, in frames")
 
 
-class AxisConfig(_Strict):
+class AxisConfig(Strict):
     """Grid and kernel of the bias along one variable."""
 
     low: float
@@ -74,7 +70,7 @@ class AxisConfig(_Strict):
     width: float = Field(gt=0)
 
 
-class BiasConfig(_Strict):
+class BiasConfig(Strict):
     """The well-tempered bias."""
 
     gamma: float = Field(gt=1)
@@ -83,7 +79,7 @@ class BiasConfig(_Strict):
     start: str | None = Field(None, description="PLUMED HILLS, or a folder of OpenMM bias files, to go on from")
 
 
-class RestraintConfig(_Strict):
+class RestraintConfig(Strict):
     """Zero from low to high, then a parabola of the given stiffness in kT per unit of the variable squared."""
 
     name: str
@@ -93,14 +89,14 @@ class RestraintConfig(_Strict):
     stiffness: float = Field(gt=0)
 
 
-class WindowConfig(_Strict):
+class WindowConfig(Strict):
     """Where a soft dihedral's turn begins in internal coordinates, in rad."""
 
     atoms: list[int] = Field(min_length=4, max_length=4)
     low: float
 
 
-class StartConfig(_Strict):
+class StartConfig(Strict):
     """Where the data for the warm start come from: short dynamics around one configuration."""
 
     x: list[float] | None = Field(None, description="of an analytic energy; a molecule has its own")
@@ -113,7 +109,7 @@ class StartConfig(_Strict):
     hydrogen_mass: float = Field(1.008, gt=0, description="Da in these dynamics; no average over x depends on it")
 
 
-class NetworkConfig(_Strict):
+class NetworkConfig(Strict):
     """Control and corrector."""
 
     kind: Literal["mlp", "equivariant"] = "mlp"
@@ -129,7 +125,7 @@ class NetworkConfig(_Strict):
     scale: float = Field(1.0, gt=0, description="of the MLP: typical size of x")
 
 
-class ScheduleConfig(_Strict):
+class ScheduleConfig(Strict):
     """Noise of the base process, in the unit of x."""
 
     kind: Literal["edm", "geometric", "constant"] = "edm"
@@ -138,7 +134,7 @@ class ScheduleConfig(_Strict):
     rho: float = Field(3.0, gt=0)
 
 
-class StageConfig(_Strict):
+class StageConfig(Strict):
     """One round of adjoint, then corrector matching."""
 
     adjoint: int = Field(ge=1)
@@ -147,7 +143,7 @@ class StageConfig(_Strict):
     height: float = Field(1.0, gt=0)
 
 
-class TrainingConfig(_Strict):
+class TrainingConfig(Strict):
     """Sizes of the training (see `invdiff.bridges.asbs.Training`)."""
 
     stages: list[StageConfig] = Field(min_length=1)
@@ -165,7 +161,7 @@ class TrainingConfig(_Strict):
     refine_step: float = Field(0.1, gt=0)
 
 
-class RefineConfig(_Strict):
+class RefineConfig(Strict):
     """Chains in the frozen bias from the sampler's draws; what is reported comes from them."""
 
     method: Literal["mala", "langevin"] = "mala"
@@ -184,7 +180,7 @@ class RefineConfig(_Strict):
     hydrogen_mass: float = Field(1.008, gt=0, description="Da in these dynamics; no average over x depends on it")
 
 
-class MetadynamicsConfig(_Strict):
+class MetadynamicsConfig(Strict):
     """Well-tempered metadynamics by OpenMM, steps of 1 fs, on the bias' variables."""
 
     steps: int = Field(4_000_000, ge=1000)
@@ -195,7 +191,7 @@ class MetadynamicsConfig(_Strict):
     seeds: list[int] = Field([0, 1], min_length=1)
 
 
-class CompareConfig(_Strict):
+class CompareConfig(Strict):
     """Runs beside it, for judging: the sampler without bias, or metadynamics with OpenMM."""
 
     unbiased: bool = False
@@ -203,14 +199,14 @@ class CompareConfig(_Strict):
     metadynamics: MetadynamicsConfig | None = None
 
 
-class StatesConfig(_Strict):
+class StatesConfig(Strict):
     """Two states, each one interval per collective variable; null is an open end."""
 
     a: list[tuple[float | None, float | None]]
     b: list[tuple[float | None, float | None]]
 
 
-class MoleculeConfig(_Strict):
+class MoleculeConfig(Strict):
     """A whole run."""
 
     name: str
@@ -256,22 +252,4 @@ def load_config(name: str) -> MoleculeConfig:
         FileError: there is no such file and no shipped configuration of that name.
         InputError: a field is unknown, missing or out of range; the message names it.
     """
-    import yaml
-
-    shipped = Path(__file__).parent.parent / "configs" / "molecules"
-    path = Path(name)
-    if not path.is_file():
-        path = shipped / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
-        raise FileError(f"no configuration {name!r}; give a path to a YAML file or one of: {known}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from error
-    try:
-        return MoleculeConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise InputError(f"{path}: field {field}: {first['msg']} (found {first.get('input')!r})") from error
+    return read_config(name, MoleculeConfig, Path(__file__).parent.parent / "configs" / "molecules")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag
 
-from invdiff.errors import FileError, InputError
+from invdiff.configs.reading import Strict, read_config
 from invdiff.training.data_config import DataConfig, FieldsConfig, ImagesConfig, MeasurementsConfig
-from invdiff.training.strict import Strict
 
 __all__ = [
     "DataConfig",
@@ -102,20 +100,4 @@ def load_config(name: str) -> TrainConfig:
         FileError: there is no such file and no shipped configuration of that name.
         InputError: a field is unknown or out of range; the message names it.
     """
-    shipped = Path(__file__).parent.parent / "configs"
-    path = Path(name)
-    if not path.is_file():
-        path = shipped / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in shipped.glob("*.yaml")))
-        raise FileError(f"no configuration file {name!r}; give a path to a YAML file or one of: {known}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {error}") from error
-    try:
-        return TrainConfig.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise InputError(f"{path}: field {field}: {first['msg']} (found {first.get('input')!r})") from error
+    return read_config(name, TrainConfig, Path(__file__).parent.parent / "configs")

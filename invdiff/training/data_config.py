@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from invdiff.training.strict import Strict
+from invdiff.configs.reading import Strict
 
 __all__ = ["DataConfig", "FieldsConfig", "ImagesConfig", "MeasurementsConfig"]
 
