@@ -15,7 +15,7 @@ import numpy as np
 
 from invdiff.datasets.volume import Volume
 from invdiff.errors import FileError, FormatError, InputError, missing_extra
-from invdiff.files import existing, head, replacing, sha256
+from invdiff.files import existing, head, parsing, replacing, sha256
 
 __all__ = ["read", "recognise", "write", "write_all"]
 
@@ -65,16 +65,11 @@ def read(path: str | Path, volume: int | None = None) -> Volume:
     if name is None:
         raise FormatError(f"{path} is neither MetaImage nor NRRD: it begins with {head(path)!r}")
     _check(path, *(_nrrd(path) if name == "NrrdImageIO" else _metaimage(path)))
-    try:
+    with parsing(path, "MetaImage or NRRD"):
         image = library.ReadImage(str(path), imageIO=name)
         values = library.GetArrayFromImage(image)
         dimension, channels = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
         place = [np.array(v) for v in (image.GetDirection(), image.GetSpacing(), image.GetOrigin())]
-    except MemoryError as error:
-        raise FileError(f"{path} does not fit into memory") from error
-    except Exception as error:  # the library says everything as a RuntimeError
-        reason = str(error).strip().splitlines()[-1]
-        raise FormatError(f"{path} cannot be read: {reason}; it is damaged or cut short, copy it again") from error
     if channels != 1 and not np.iscomplexobj(values):
         raise FormatError(f"{path} holds vectors of {channels} numbers; expected one number a voxel")
     count = len(values) if dimension == 4 else 1

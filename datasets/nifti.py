@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from invdiff.datasets.volume import Volume
-from invdiff.errors import FileError, FormatError, InputError, InvdiffError, missing_extra
-from invdiff.files import existing, head, replacing, sha256
+from invdiff.errors import FileError, FormatError, InputError, missing_extra
+from invdiff.files import existing, head, parsing, replacing, sha256
 
 __all__ = ["read", "recognise", "write", "write_all"]
 
@@ -56,40 +56,31 @@ def read(path: str | Path, volume: int | None = None) -> Volume:
     path = existing(path)
     if not recognise(path):
         raise FormatError(f"{path} is not a single-file NIfTI: it begins with {head(path)!r}")
-    try:
-        packed = head(path, 2) == b"\x1f\x8b"
-        start = _begin(path, packed, 540)
-        kind = nibabel.Nifti2Image if start[4:8] == b"n+2\0" else nibabel.Nifti1Image
-        header = kind.header_class(start[: kind.header_class.sizeof_hdr])
-        shape = header.get_data_shape()
-        size = int(np.prod([int(n) for n in shape], dtype=object)) * header.get_data_dtype().itemsize
-        held = path.stat().st_size
-        if size > held * (_PACKED if packed else 1) or min(shape, default=0) < 1:
-            raise FormatError(
-                f"{path} claims shape {shape}, {size} bytes, in a file of {held} bytes; it is damaged or cut short"
-            )
-        image = kind.from_bytes(_begin(path, packed, size + int(header.get_data_offset())))
-        values = _chosen(np.asanyarray(image.dataobj), volume, path)
-        scale = _MM.get(header.get_xyzt_units()[0], 1.0)
-        affine = (_FLIP @ np.diag([scale, scale, scale, 1.0]) @ image.affine)[:, [2, 1, 0, 3]]
-        if not np.isfinite(values).all():
-            raise FormatError(f"{path} holds NaN or infinity in {int((~np.isfinite(values)).sum())} voxels")
-        meta = {"file": str(path), "format": "nifti", "sha256": sha256(path)}
-        return Volume(values.transpose(2, 1, 0), affine, meta=meta)
-    except FormatError:
-        raise
-    except InputError as error:
-        if volume is not None and "volume is" in str(error):
-            raise
-        raise FormatError(f"{path}: {error}") from error
-    except InvdiffError:
-        raise
-    except MemoryError as error:
-        raise FileError(f"{path} does not fit into memory") from error
-    except Exception as error:  # damaged headers make nibabel fail in any way
-        raise FormatError(
-            f"{path} is NIfTI that cannot be read: {error}; it is damaged or cut short, copy it again"
-        ) from error
+    with parsing(path, "NIfTI"):
+        try:
+            packed = head(path, 2) == b"\x1f\x8b"
+            start = _begin(path, packed, 540)
+            kind = nibabel.Nifti2Image if start[4:8] == b"n+2\0" else nibabel.Nifti1Image
+            header = kind.header_class(start[: kind.header_class.sizeof_hdr])
+            shape = header.get_data_shape()
+            size = int(np.prod([int(n) for n in shape], dtype=object)) * header.get_data_dtype().itemsize
+            held = path.stat().st_size
+            if size > held * (_PACKED if packed else 1) or min(shape, default=0) < 1:
+                raise FormatError(
+                    f"{path} claims shape {shape}, {size} bytes, in a file of {held} bytes; it is damaged or cut short"
+                )
+            image = kind.from_bytes(_begin(path, packed, size + int(header.get_data_offset())))
+            values = _chosen(np.asanyarray(image.dataobj), volume, path)
+            scale = _MM.get(header.get_xyzt_units()[0], 1.0)
+            affine = (_FLIP @ np.diag([scale, scale, scale, 1.0]) @ image.affine)[:, [2, 1, 0, 3]]
+            if not np.isfinite(values).all():
+                raise FormatError(f"{path} holds NaN or infinity in {int((~np.isfinite(values)).sum())} voxels")
+            meta = {"file": str(path), "format": "nifti", "sha256": sha256(path)}
+            return Volume(values.transpose(2, 1, 0), affine, meta=meta)
+        except InputError as error:
+            if volume is not None and "volume is" in str(error):
+                raise
+            raise FormatError(f"{path}: {error}") from error
 
 
 def write(path: str | Path, volume: Volume, description: str = "") -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from invdiff.errors import FileError, FormatError, InvdiffError
 
-__all__ = ["existing", "head", "replacing", "sha256"]
+__all__ = ["existing", "head", "parsing", "replacing", "sha256"]
 
 
 def existing(path: str | Path) -> Path:
@@ -46,6 +46,27 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def parsing(where: str | Path, kind: str) -> Iterator[None]:
+    """Whatever another library raises inside, at a file that is damaged, becomes a FormatError; our own errors pass.
+
+    Raises:
+        FormatError: it could not be read as `kind`. FileError: it does not fit into memory.
+    """
+    try:
+        yield
+    except InvdiffError:
+        raise
+    except MemoryError as error:
+        raise FileError(f"{where} does not fit into memory") from error
+    except Exception as error:  # such libraries fail in any way
+        reason = next((s for s in reversed(str(error).strip().splitlines()) if s.strip()), "no reason given").strip()
+        raise FormatError(
+            f"{where} cannot be read as {kind}: {type(error).__name__}: {reason}; it is damaged or cut short, copy it"
+            " again"
+        ) from error
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invdiff.errors import FileError, FormatError, InvdiffError
+from invdiff import files
+from invdiff.errors import FileError, FormatError
 from invdiff.files import existing, head
 
 if TYPE_CHECKING:
@@ -22,19 +23,9 @@ _DICOMDIR = "1.2.840.10008.1.3.10"
 @contextmanager
 def parsing(where: str | Path) -> Iterator[None]:
     """Whatever pydicom raises inside becomes a FormatError; its own warnings are not shown, what counts is checked."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InvdiffError:
-        raise
-    except MemoryError as error:
-        raise FileError(f"{where} does not fit into memory") from error
-    except Exception as error:  # damaged DICOM makes pydicom fail in any way
-        raise FormatError(
-            f"{where} is DICOM that cannot be read: {type(error).__name__}: {error}; it is damaged or cut short,"
-            " copy it again"
-        ) from error
+    with files.parsing(where, "DICOM"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def is_dicom(path: Path) -> bool:

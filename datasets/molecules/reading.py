@@ -25,7 +25,7 @@ from torch import Tensor
 from invdiff.datasets.molecules.structure import Structure
 from invdiff.datasets.molecules.xyz import read_xyz
 from invdiff.errors import FormatError, InputError, missing_extra
-from invdiff.files import existing
+from invdiff.files import existing, parsing
 
 __all__ = ["read_structure"]
 
@@ -133,12 +133,8 @@ def _opened(path: Path, read: Any) -> Any:
         from openmm import app
     except ImportError as error:
         raise missing_extra("openmm", "molecules", f"reading {path.name}") from error
-    try:
+    with parsing(path, "a structure"):
         return read(openmm, app)
-    except (FormatError, InputError):
-        raise
-    except Exception as error:  # noqa: BLE001 - see above
-        raise FormatError(f"{path} cannot be read: {error}") from error
 
 
 def _md_units() -> Any:

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.datasets.projections import RawProjections
-from invdiff.errors import FileError, FormatError, InputError, InvdiffError
-from invdiff.files import existing, head, sha256
+from invdiff.errors import FileError, FormatError, InputError
+from invdiff.files import existing, head, parsing, sha256
 from invdiff.hdf5 import get_array, open_hdf5, plain_attribute
 
 __all__ = ["read", "recognise"]
@@ -130,17 +130,10 @@ def _said(item: Any) -> dict[str, Any]:
 def _netcdf3(path: Path) -> tuple[list[str], Any, dict[str, Any]]:
     import netCDF4
 
-    try:
-        with netCDF4.Dataset(path) as file:
-            file.set_auto_mask(False)
-            arrays = {name: _Array(np.asarray(v[...]), _said(v), v.dimensions) for name, v in file.variables.items()}
-            return list(arrays), arrays.__getitem__, _said(file)
-    except InvdiffError:
-        raise
-    except MemoryError as error:
-        raise FileError(f"{path} does not fit into memory") from error
-    except Exception as error:
-        raise FormatError(f"{path} is NetCDF that cannot be read: {error}; it is damaged or cut short") from error
+    with parsing(path, "NetCDF"), netCDF4.Dataset(path) as file:
+        file.set_auto_mask(False)
+        arrays = {name: _Array(np.asarray(v[...]), _said(v), v.dimensions) for name, v in file.variables.items()}
+        return list(arrays), arrays.__getitem__, _said(file)
 
 
 def _angles(theta: _Array, path: Path) -> NDArray[np.float64]:

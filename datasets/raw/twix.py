@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from invdiff.datasets.kspace import RawKspace
 from invdiff.datasets.raw.ismrmrd import image_of
-from invdiff.errors import FileError, FormatError, InvdiffError, missing_extra
-from invdiff.files import existing, head
+from invdiff.errors import FileError, FormatError, missing_extra
+from invdiff.files import existing, head, parsing
 
 __all__ = ["read", "recognise"]
 
@@ -83,7 +83,7 @@ def read(
     for modern, start, length in _measurements(path):
         _walk(path, modern, start + length)
     library = _library()
-    try:
+    with parsing(path, "Siemens raw data"):
         scans = library(str(path), quiet=True, removeOS=False, regrid=False, disableReflect=True)
         scans = scans if isinstance(scans, list) else [scans]
         images = [s for s in scans if "image" in s]
@@ -98,12 +98,6 @@ def read(
             if "noise" in scan:
                 parts.append(_readouts(scan["noise"], _NOISE, _header(scan, path)[1]))
                 break
-    except InvdiffError:
-        raise
-    except MemoryError as error:
-        raise FileError(f"{path} does not fit into memory") from error
-    except Exception as error:  # a damaged file makes the library fail in any way
-        raise FormatError(f"{path} is Siemens raw data that cannot be read: {type(error).__name__}: {error}") from error
     heads, samples = (np.concatenate(part) for part in zip(*parts, strict=True))
     return image_of(path, "twix", heads, samples, header, slice, select or {}, whiten)
 

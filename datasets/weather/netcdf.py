@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from invdiff.datasets.weather.cf import axis_of, conversion, quantity_of
 from invdiff.errors import FileError, FormatError, InputError, InvdiffError, missing_extra
-from invdiff.files import existing, head
+from invdiff.files import existing, head, parsing
 from invdiff.hdf5 import check_heaps
 
 if TYPE_CHECKING:
@@ -102,15 +102,12 @@ def open_raw(path: Path, units: Mapping[str, str] | None = None) -> xr.Dataset:
         raise FormatError(f"{path} begins with {first!r}; expected NetCDF (CDF or HDF5), GRIB, or a Zarr folder")
     else:
         check_heaps(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", xr.SerializationWarning)  # integers whose _FillValue is NaN have none
-            warnings.simplefilter("ignore", RuntimeWarning)  # Zarr without consolidated metadata opens more slowly
-            # no index file beside the user's, and no field left out in silence where the file is cut short
-            own = {"indexpath": "", "errors": "raise"} if engine == "cfgrib" else {}
-            raw = xr.open_dataset(path, engine=engine, decode_times=False, backend_kwargs=own)
-    except Exception as error:
-        raise FormatError(f"{path} cannot be opened: {error}; it is cut short, damaged or not CF") from error
+    with parsing(path, "a dataset by CF"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", xr.SerializationWarning)  # integers whose _FillValue is NaN have none
+        warnings.simplefilter("ignore", RuntimeWarning)  # Zarr without consolidated metadata opens more slowly
+        # no index file beside the user's, and no field left out in silence where the file is cut short
+        own = {"indexpath": "", "errors": "raise"} if engine == "cfgrib" else {}
+        raw = xr.open_dataset(path, engine=engine, decode_times=False, backend_kwargs=own)
     for name, unit in (units or {}).items():
         if name not in raw.variables:
             raise InputError(f"units names {name!r}, which {path} does not hold: {', '.join(map(str, raw.variables))}")
