@@ -89,7 +89,7 @@ class UNet(nn.Module):
             x = F.pad(x, (0, pad_w, 0, pad_h), mode=mode)
         angles = c_noise[:, None] * self.frequencies
         e = self.embed(torch.cat([angles.sin(), angles.cos()], 1))
-        x = self.enter(F.pixel_unshuffle(x, self.fold))
+        x = self._entered(F.pixel_unshuffle(x, self.fold))
         skips = []
         for i, level in enumerate(self.down):
             for block in level:  # type: ignore[attr-defined]
@@ -103,3 +103,13 @@ class UNet(nn.Module):
                 x = block(x, e)
         x = F.pixel_shuffle(self.leave(F.silu(x)), self.fold)
         return x[..., :h, :w]
+
+    def _entered(self, x: Tensor) -> Tensor:
+        """The first convolution in full precision also under autocast: x rounded to 8 bits would be x with noise."""
+        device = x.device.type
+        if not torch.is_autocast_enabled(device):
+            out: Tensor = self.enter(x)
+            return out
+        with torch.autocast(device, enabled=False):
+            out = self.enter(x)
+        return out.to(torch.get_autocast_dtype(device))

@@ -25,14 +25,20 @@ def shipped_priors() -> dict[str, dict[str, Any]]:
     return {path.stem: _card(path) for path in sorted(_FOLDER.glob("*.safetensors"))}
 
 
-def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
+def load_prior(name: str | Path, device: torch.device | str = "cpu", half: str = "auto") -> Prior:
     """Load a prior by name, shipped (``"mri"``) or a plug-in's, or from a ``.safetensors`` file that training wrote.
 
     A plug-in registers a function ``() -> Prior`` in the entry-point group ``invdiff.priors``.
 
+    Args:
+        name: see above.
+        device: where its network runs.
+        half: the precision in which a network of images runs: "auto", "none", "bfloat16" or "float16"
+            (`invdiff.networks.precision`).
+
     Raises:
         FileError: there is no such file or prior. FormatError: the file is not safetensors or has no card.
-        DTypeError: what the plug-in makes is no prior.
+        DTypeError: what the plug-in makes is no prior. UnknownNameError: no such precision.
     """
     from safetensors.torch import load_file
 
@@ -78,6 +84,7 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu") -> Prior:
         card=card,
         condition="position" if told.get("kind") == "position" else None,
         axes=axes,
+        half=half,
     )
     affine = card.get("affine")
     return Affine(prior, float(affine["factor"]), float(affine["shift"])) if affine else prior

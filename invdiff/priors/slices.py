@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -30,19 +29,15 @@ class SlicePrior(Prior):
         plane: prior of one slice, ``(C, height, width)``.
         axis: of the event after its channels, along which slices follow each other: 0 for z, or for time.
         chunk: slices that go through `plane` at once; None for all.
-        half: run the network in this precision (``torch.float16``, ``torch.bfloat16``) by autocast; None for its own.
-            Of the shipped priors float16 moves the denoised image by 1.3 % of sigma at sigma 0.003 and by 0.04 % at
-            0.3, where its own error is 39 % and 12 %; bfloat16 by 10 % and 0.4 % (root mean square, on a processor:
-            benchmarks/results/volume_memory.json).
 
     Raises:
         InputError: axis or chunk out of range.
     """
 
-    def __init__(self, plane: Prior, axis: int = 0, chunk: int | None = None, half: torch.dtype | None = None) -> None:
+    def __init__(self, plane: Prior, axis: int = 0, chunk: int | None = None) -> None:
         if axis < 0 or (chunk is not None and chunk < 1):
             raise InputError(f"SlicePrior got axis = {axis}, chunk = {chunk}; expected axis >= 0 and chunk >= 1")
-        self.plane, self.axis, self.chunk, self.half = plane, axis, chunk, half
+        self.plane, self.axis, self.chunk = plane, axis, chunk
         self._adopt()
 
     def _adopt(self) -> None:
@@ -52,7 +47,7 @@ class SlicePrior(Prior):
 
     def along(self, axis: int) -> SlicePrior:
         """The same prior on the slices along another axis."""
-        return SlicePrior(self.plane, axis, self.chunk, self.half)
+        return SlicePrior(self.plane, axis, self.chunk)
 
     def fitted(self, shape: tuple[int, ...], memory: int) -> SlicePrior:
         """The same prior with as many slices at once as fit `memory` bytes beside what else a run holds.
@@ -68,7 +63,7 @@ class SlicePrior(Prior):
             raise InputError(
                 f"memory is {memory / 2**30:.3g} GiB; a volume of {' x '.join(map(str, shape[1:]))} needs {need:.3g}"
             )
-        return SlicePrior(self.plane, self.axis, min(slices, _MOST, (memory - fixed) // each), self.half)
+        return SlicePrior(self.plane, self.axis, min(slices, _MOST, (memory - fixed) // each))
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return ``E[x0 | x0 + sigma n = x]`` for x ``(N, C, *spatial)``, slice by slice."""
@@ -77,12 +72,11 @@ class SlicePrior(Prior):
         flat = apart.reshape(n * slices, *apart.shape[2:])
         levels = sigma if len(sigma) == 1 else sigma.repeat_interleave(slices)
         size = self.chunk or len(flat)
-        with torch.autocast(x.device.type, self.half) if self.half else nullcontext():
-            done = [
-                self.plane.denoise(flat[i : i + size], levels if len(levels) == 1 else levels[i : i + size])
-                for i in range(0, len(flat), size)
-            ]
-        out = (done[0] if len(done) == 1 else torch.cat(done)).to(x.dtype)
+        done = [
+            self.plane.denoise(flat[i : i + size], levels if len(levels) == 1 else levels[i : i + size])
+            for i in range(0, len(flat), size)
+        ]
+        out = done[0] if len(done) == 1 else torch.cat(done)
         return out.reshape(n, slices, *out.shape[1:]).movedim(1, 2 + self.axis).contiguous()
 
     def check(self, shape: tuple[int, ...], domain: str) -> None:
@@ -92,12 +86,11 @@ class SlicePrior(Prior):
 
     def to(self, target: torch.device | str | torch.dtype) -> Prior:
         """Return the prior on a device or in a precision."""
-        return SlicePrior(self.plane.to(target), self.axis, self.chunk, self.half)
+        return SlicePrior(self.plane.to(target), self.axis, self.chunk)
 
     def describe(self) -> dict[str, Any]:
-        """The inner prior's; the axis and, since they change the last bits, slices at once and precision."""
-        half = str(self.half).removeprefix("torch.") if self.half else "none"
-        return {**self.plane.describe(), "slice_axis": self.axis, "slice_chunk": self.chunk or 0, "slice_half": half}
+        """The inner prior's; the axis and, since they change the last bits, slices at once."""
+        return {**self.plane.describe(), "slice_axis": self.axis, "slice_chunk": self.chunk or 0}
 
     def _slice(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 3 or self.axis > len(shape) - 2:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import InputError, ShapeError
+from invdiff.networks.precision import at_once, autocast, half_of
 from invdiff.priors.base import Prior, Units
 
 __all__ = ["NetworkPrior", "adapted", "positions"]
@@ -29,6 +30,11 @@ class NetworkPrior(Prior):
             its image; None for nothing.
         axes: number of spatial axes.
         sample_shape: event shape, for a network of one size.
+        half: precision of convolutions and products: "none" (that of the weights), "bfloat16", "float16", or "auto"
+            (`invdiff.networks.precision`).
+
+    Raises:
+        UnknownNameError: no such precision.
     """
 
     is_network = True
@@ -45,29 +51,39 @@ class NetworkPrior(Prior):
         condition: Tensor | str | None = None,
         axes: int = 2,
         sample_shape: tuple[int, ...] | None = None,
+        half: str = "none",
     ) -> None:
+        half_of(half, torch.device("cpu"))
         self.network = network.eval().requires_grad_(False)
         self.domain, self.units, self.card = domain, units, dict(card or {})
         self.sigma_min, self.sigma_max, self.scale = sigma_min, sigma_max, scale
-        self.condition, self.axes, self.sample_shape = condition, axes, sample_shape
+        self.condition, self.axes, self.sample_shape, self.half = condition, axes, sample_shape, half
 
     def given(self, condition: Tensor) -> NetworkPrior:
         """The same network told something else, ``(K, *spatial)``."""
         told = NetworkPrior(self.network, self.domain, self.sigma_min, self.sigma_max, self.scale, self.units)
         told.card, told.condition, told.axes, told.sample_shape = self.card, condition, self.axes, self.sample_shape
+        told.half = self.half
         return told
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return the denoised image; each slice of a multi-set complex image ``(N, S, *spatial)`` on its own."""
         shape = x.shape
         sigma = sigma.to(x.real.dtype).expand(shape[0])
-        if self.domain == "real":
-            out: Tensor = self.network(x, sigma, *self._told(x))
-            return out
-        sets = shape[1]
-        pairs = torch.view_as_real(x.reshape(-1, *shape[2:])).movedim(-1, 1)
-        out = self.network(pairs, sigma.repeat_interleave(sets) if sets > 1 else sigma, *self._told(pairs))
-        return torch.view_as_complex(out.movedim(1, -1).contiguous()).reshape(shape)
+        if self.domain == "complex":
+            sigma = sigma.repeat_interleave(shape[1]) if shape[1] > 1 else sigma
+            x = torch.view_as_real(x.reshape(-1, *shape[2:])).movedim(-1, 1)
+        size = at_once(shape[2:], x.device)
+        with autocast(half_of(self.half, x.device), x.device):
+            parts = [self._pass(*part) for part in zip(x.split(size), sigma.split(size), strict=True)]
+        out = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(x.dtype)
+        if self.domain == "complex":
+            return torch.view_as_complex(out.movedim(1, -1).contiguous()).reshape(shape)
+        return out
+
+    def _pass(self, x: Tensor, sigma: Tensor) -> Tensor:
+        out: Tensor = self.network(x, sigma, *self._told(x))
+        return out
 
     def check(self, shape: tuple[int, ...], domain: str) -> None:
         """Accept ``(C, *spatial)`` real or ``(sets, *spatial)`` complex events."""
@@ -82,8 +98,13 @@ class NetworkPrior(Prior):
         return self
 
     def describe(self) -> dict[str, Any]:
-        """Name and hash of the weights."""
-        return {"prior": self.card.get("name", "network"), "prior_sha256": self.card.get("sha256", "")}
+        """Name and hash of the weights and, since it changes the last bits, the precision."""
+        half = half_of(self.half, next(self.network.parameters(), torch.empty(0)).device)
+        return {
+            "prior": self.card.get("name", "network"),
+            "prior_sha256": self.card.get("sha256", ""),
+            "prior_half": str(half).removeprefix("torch.").lower(),
+        }
 
     def _told(self, x: Tensor) -> tuple[Tensor, ...]:
         """The condition for a batch of real channels, as arguments."""
