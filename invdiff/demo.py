@@ -25,9 +25,10 @@ from invdiff.measurement import Measurement
 from invdiff.metrics.image import nmse, psnr, ssim
 from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
-from invdiff.priors.base import Prior
+from invdiff.priors.base import Prior, as_prior
 from invdiff.random import generator
 from invdiff.sampling import sample
+from invdiff.units import with_texture
 
 __all__ = ["Demo", "coverage", "demo", "simulate", "table"]
 
@@ -35,6 +36,7 @@ COILS, ACCELERATION, CENTRE = 8, 4, 0.125
 SIGMA = 0.02  # noise per real component of a coil's datum; bright tissue is about 1
 FIELD_OF_VIEW = 220.0  # mm
 TRUTH, MAPS, NOISE = 2**32, 2**32 + 1, 2**32 + 2  # streams far from those of the draws, which count from 0
+TEXTURE = 1.0  # fine detail that no prior has learned, over the noise: at 0 the 90 % intervals hold 0.8 of the truth
 OBJECT = 0.05  # of the largest magnitude: darker pixels are background
 
 NAMES = {
@@ -89,7 +91,8 @@ def demo(
     truth = simulate(folder / "kspace.h5", seed, size)
     measurement = read(folder / "kspace.h5", slice=0)
     images = _baselines(measurement, truth)
-    posterior = sample(measurement, prior, sampler, draws, seed=seed, nfe=nfe, device=device, progress=progress)
+    broader = with_texture(as_prior(prior), measurement, TEXTURE)
+    posterior = sample(measurement, broader, sampler, draws, seed=seed, nfe=nfe, device=device, progress=progress)
     images["posterior_mean"] = torch.from_numpy(posterior.mean().values)
     figures: dict[str, Any] = {
         name: {key: score(truth, x) for key, x in images.items()}

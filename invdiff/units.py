@@ -10,7 +10,7 @@ from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
 from invdiff.operators.ct.streamed import streamed
-from invdiff.priors.base import Prior
+from invdiff.priors.base import Hounsfield, Prior, Units
 from invdiff.priors.textured import Textured
 
 __all__ = ["in_memory", "rescale", "with_texture"]
@@ -20,10 +20,11 @@ def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]
     """Return the measurement of ``factor * x`` and the factor; 1 where the prior declares no units.
 
     The size of x is read from a least-squares reconstruction (ten conjugate-gradient steps, which regularise), the
-    same number for all problems of a batch.
+    same number for all problems of a batch. For a prior in Hounsfield units it is not estimated but known, from the
+    attenuation of water that the measurement names.
 
     Raises:
-        InputError: the operator is nonlinear, or the data are all zero.
+        InputError: the operator is nonlinear, the data are all zero, or the attenuation of water is not known.
     """
     if prior.units is None:
         return measurement, 1.0
@@ -32,16 +33,8 @@ def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]
         raise InputError(
             f"this prior is for scaled images; scaling needs a linear operator and Gaussian noise, not {op!r}"
         )
-    with torch.inference_mode():
-        rhs = op.adjoint(measurement.data)
-        # Without a tolerance a singular problem that is solved sooner (single-coil Fourier data) goes on into rounding.
-        size = cg(op.normal, rhs, iterations=10, tolerance=1e-5).abs().flatten().float().cpu()
-    if size.numel() > 2**22:
-        size = size[:: size.numel() // 2**22 + 1]
-    typical = float(torch.quantile(size, prior.units.quantile))
-    if not typical > 0:
-        raise InputError("the data are zero: there is no image to scale to the prior's unit")
-    factor = prior.units.value / typical
+    units = prior.units
+    factor = _known(measurement, units) if isinstance(units, Hounsfield) else _estimated(measurement, units)
     scaled = Measurement(
         measurement.y * factor,
         op,
@@ -51,6 +44,31 @@ def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]
         measurement.batched,
     )
     return scaled, factor
+
+
+def _known(measurement: Measurement, units: Hounsfield) -> float:
+    mu_water = measurement.meta.get("mu_water_per_mm")
+    if mu_water is None:
+        raise InputError(
+            "this prior is in Hounsfield units and the measurement does not name the attenuation of water: set"
+            ' meta["mu_water_per_mm"], or take the prior "generic", which needs no unit'
+        )
+    return units.water / float(mu_water)
+
+
+def _estimated(measurement: Measurement, units: Units) -> float:
+    op = measurement.operator
+    assert isinstance(op, LinearOperator)
+    with torch.inference_mode():
+        rhs = op.adjoint(measurement.data)
+        # Without a tolerance a singular problem that is solved sooner (single-coil Fourier data) goes on into rounding.
+        size = cg(op.normal, rhs, iterations=10, tolerance=1e-5).abs().flatten().float().cpu()
+    if size.numel() > 2**22:
+        size = size[:: size.numel() // 2**22 + 1]
+    typical = float(torch.quantile(size, units.quantile))
+    if not typical > 0:
+        raise InputError("the data are zero: there is no image to scale to the prior's unit")
+    return units.value / typical
 
 
 def in_memory(measurement: Measurement, memory: int) -> Measurement:

@@ -1,12 +1,14 @@
-"""with_texture: what a network's prior takes from the noise of a measurement, and what leaves a prior as it is."""
+"""The unit of a prior, estimated or known; and what a network's prior takes from the noise of a measurement."""
 
+import pytest
 import torch
 
 import invdiff
+from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity
-from invdiff.priors.base import CallablePrior, Units
+from invdiff.priors.base import CallablePrior, Hounsfield, Units
 from invdiff.priors.textured import Textured
 from invdiff.units import rescale, with_texture
 
@@ -30,3 +32,16 @@ def test_other_priors_and_noise_of_several_levels_are_left_alone() -> None:
     assert with_texture(plain, measured(0.3), 2.0) is plain
     network = invdiff.load_prior("generic")
     assert with_texture(network, measured(torch.rand(1, 16, 16) + 0.1), 2.0) is network
+
+
+def test_hounsfield_units_are_known_not_estimated() -> None:
+    prior = CallablePrior(lambda x, sigma: x)
+    prior.units = Hounsfield(0.4)
+    given = measured(0.3)
+    with pytest.raises(InputError, match="attenuation of water"):
+        rescale(given, prior)
+    named = Measurement(given.y, given.operator, given.noise, meta={"mu_water_per_mm": 0.02})
+    scaled, factor = rescale(named, prior)
+    assert factor == pytest.approx(20)  # water, 0.02 in 1/mm, becomes 0.4
+    assert torch.allclose(scaled.y, 20 * given.y)
+    assert scaled.noise.sigma == pytest.approx(6.0)  # type: ignore[attr-defined]

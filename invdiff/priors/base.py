@@ -16,7 +16,7 @@ from torch import Tensor
 
 from invdiff.errors import DTypeError, InputError, ShapeError
 
-__all__ = ["Prior", "CallablePrior", "Units", "as_prior"]
+__all__ = ["CallablePrior", "Hounsfield", "Prior", "Units", "as_prior"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,17 @@ class Units:
 
     quantile: float
     value: float
+
+
+@dataclass(frozen=True)
+class Hounsfield:
+    """The prior's images are Hounsfield units, shifted so that air is 0 and scaled: ``water (1 + HU/1000)``.
+
+    That is attenuation over water's, so `invdiff.sample` multiplies a measurement of attenuation by
+    ``water/mu_water``; the measurement's ``meta["mu_water_per_mm"]`` says mu_water, in 1/mm, at its effective energy.
+    """
+
+    water: float
 
 
 class Prior:
@@ -47,7 +58,7 @@ class Prior:
     sigma_min: float = 2e-3
     sigma_max: float = 80.0
     scale: float = 1.0
-    units: Units | None = None
+    units: Units | Hounsfield | None = None
     is_network: bool = False
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:

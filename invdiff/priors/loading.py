@@ -13,7 +13,7 @@ import torch
 from invdiff.errors import FileError, FormatError, UnknownNameError
 from invdiff.priors.adapters.network import NetworkPrior
 from invdiff.priors.affine import Affine
-from invdiff.priors.base import Prior, Units, as_prior
+from invdiff.priors.base import Hounsfield, Prior, Units, as_prior
 
 __all__ = ["card_of", "load_prior", "shipped_priors"]
 
@@ -70,7 +70,6 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu", half: str =
         network.backbone.load_state_dict({k: v.float() for k, v in load_file(path).items()})
     except (RuntimeError, TypeError, UnknownNameError) as error:
         raise FormatError(f"{path}: tensors do not fit the architecture its card names: {error}") from error
-    units = card.get("units")
     axes = int(card.get("axes", 2))
     if axes == 2:
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -80,7 +79,7 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu", half: str =
         sigma_min=float(card["sigma_min"]),
         sigma_max=float(card["sigma_max"]),
         scale=float(card["sigma_data"]),
-        units=Units(units["quantile"], units["value"]) if units else None,
+        units=_units(card.get("units")),
         card=card,
         condition="position" if told.get("kind") == "position" else None,
         axes=axes,
@@ -88,6 +87,14 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu", half: str =
     )
     affine = card.get("affine")
     return Affine(prior, float(affine["factor"]), float(affine["shift"])) if affine else prior
+
+
+def _units(declared: dict[str, Any] | None) -> Units | Hounsfield | None:
+    if not declared:
+        return None
+    if declared["kind"] == "HU":
+        return Hounsfield(float(declared["water"]))
+    return Units(float(declared["quantile"]), float(declared["value"]))
 
 
 def card_of(name: str | Path) -> dict[str, Any]:

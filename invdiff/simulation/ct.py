@@ -88,6 +88,8 @@ def simulate_ct(part: Volume, scan: CTScan, slices: list[int], several: bool, se
     }  # fmt: skip
     if isinstance(noise.sigma, float):
         meta["sigma"] = noise.sigma
+    if units in ("HU", ""):  # the file's own value of water was mapped to it
+        meta["mu_water_per_mm"] = MU_WATER
     measurement = Measurement(y, operator, noise, coordinates(part, slices, several, whole), meta, batched)
     return Case(measurement, x, "ground truth", slices)
 

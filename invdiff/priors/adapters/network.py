@@ -10,7 +10,7 @@ from torch import Tensor
 
 from invdiff.errors import InputError, ShapeError
 from invdiff.networks.precision import at_once, autocast, half_of
-from invdiff.priors.base import Prior, Units
+from invdiff.priors.base import Hounsfield, Prior, Units
 
 __all__ = ["NetworkPrior", "adapted", "positions"]
 
@@ -46,7 +46,7 @@ class NetworkPrior(Prior):
         sigma_min: float,
         sigma_max: float,
         scale: float,
-        units: Units | None = None,
+        units: Units | Hounsfield | None = None,
         card: dict[str, Any] | None = None,
         condition: Tensor | str | None = None,
         axes: int = 2,
