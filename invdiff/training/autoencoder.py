@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from invdiff.networks.autoencoder import Autoencoder
-from invdiff.training.sources import Source
+from invdiff.training.source import Source
 
 __all__ = ["fit_autoencoder"]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from invdiff.datasets.weather.clock import hours_since, instant
 from invdiff.errors import InputError
 from invdiff.priors.fields_calendar import Calendar, hours_and_season
 from invdiff.priors.fields_gaussian import LARGEST, fit_low_rank, gaspari_cohn, great_circle
 from invdiff.priors.fields_guess import FirstGuess
 from invdiff.priors.fields_weights import FieldBackbone, assemble
 from invdiff.training.data_config import FieldsConfig
-from invdiff.training.sources import Batch
+from invdiff.training.source import Batch
 
 if TYPE_CHECKING:
     from invdiff.datasets.weather.measurements import State
@@ -43,8 +45,10 @@ class FieldsSource:
         self.seed, self.data, self.highest = seed, data, highest
         state, times, x = load_states(data)
         self.state, self.times = state, times
-        before = times < np.datetime64(data.train_until)
-        after = ~before if data.validate_until is None else ~before & (times < np.datetime64(data.validate_until))
+        before = times < instant(data.train_until, times[0])
+        after = ~before
+        if data.validate_until is not None:
+            after &= times < instant(data.validate_until, times[0])
         self.steps = _steps(times, data.offsets)
         train, rest = _windows(times, before, self.steps), _windows(times, after, self.steps)
         if len(train) < 4 * data.blocks or not len(rest):
@@ -143,23 +147,27 @@ def load_states(data: FieldsConfig) -> tuple[State, NDArray[Any], Tensor]:
 
 def _steps(times: NDArray[Any], offsets: list[float]) -> list[int]:
     """Offsets in positions along the times."""
-    step = float(np.median(np.diff(times) / np.timedelta64(1, "h"))) if len(times) > 1 else 1.0
+    step = _step(hours_since(times, times[0]))
     found = [offset / step for offset in offsets]
     if any(abs(f - round(f)) > 1e-6 for f in found):
         raise InputError(f"the window's offsets {offsets} h are no multiples of the step between times, {step:g} h")
     return [round(f) for f in found]
 
 
+def _step(hours: NDArray[np.float64]) -> float:
+    return float(np.median(np.diff(hours))) if len(hours) > 1 else 1.0
+
+
 def _windows(times: NDArray[Any], good: NDArray[np.bool_], steps: list[int]) -> NDArray[np.int64]:
     """Positions about which a whole window of good, evenly spaced times is there."""
-    count, step = len(times), np.median(np.diff(times)) if len(times) > 1 else np.timedelta64(1, "h")
-    centre = np.arange(count)
+    hours, count = hours_since(times, times[0]), len(times)
+    step, centre = _step(hours), np.arange(count)
     kept = good.copy()
     for k in steps:
         other = centre + k
         there = (other >= 0) & (other < count)
         other = other.clip(0, count - 1)
-        kept &= there & good[other] & (times[other] - times == k * step)
+        kept &= there & good[other] & (np.abs(hours[other] - hours - k * step) < 1e-3)
     return np.flatnonzero(kept)
 
 
@@ -176,10 +184,17 @@ def _calendar(
     static: Tensor,
     like: Calendar | None = None,
 ) -> Calendar:
-    """Means by hour of the day of the used times; mean and std from `like` where given, so that units agree."""
-    hour, _ = hours_and_season(times)
+    """What is normal, from the used times; mean, std and the year's cycle from `like`, so that units agree."""
+    hour, season = hours_and_season(times)
     known = np.unique(hour)
     part, at = x[torch.from_numpy(used)].double(), hour[used]
+    annual = None
+    if like is None:
+        annual = _annual(part, at, season[used], times[used])
+    elif like.annual is not None:
+        annual = like.annual.double() * like.std.double()[:, None, None]
+    if annual is not None:
+        part = part - _cycle(season[used], annual)
     mean = part.mean((0, 2, 3)) if like is None else like.mean.double()
     normal = torch.stack([part[torch.from_numpy(at == h)].mean(0) if (at == h).any() else part.mean(0) for h in known])
     rest = part - normal[torch.from_numpy(np.searchsorted(known, at))]
@@ -187,11 +202,35 @@ def _calendar(
     if not bool((std > 0).all()):
         raise InputError("a variable to train on does not vary about its mean by hour of the day; leave it out")
     climatology = (normal - mean[:, None, None]) / std[:, None, None]
-    return Calendar(tuple(known.tolist()), climatology.float(), mean.float(), std.float(), static, tuple(data.offsets))
+    cycle = None if annual is None else (annual / std[:, None, None]).float()
+    return Calendar(
+        tuple(known.tolist()), climatology.float(), mean.float(), std.float(), static, tuple(data.offsets), cycle
+    )
+
+
+def _cycle(season: NDArray[np.float64], annual: Tensor) -> Tensor:
+    angle = 2 * np.pi * torch.from_numpy(season)[:, None, None, None]
+    return angle.cos() * annual[0] + angle.sin() * annual[1]
+
+
+def _annual(x: Tensor, hour: NDArray[np.float64], season: NDArray[np.float64], times: NDArray[Any]) -> Tensor | None:
+    """The first harmonic of the year ``(2, C, rows, columns)`` in x's unit, by least squares beside a mean an hour.
+
+    None where the times do not cover a year: the season is then part of the mean.
+    """
+    if float(hours_since(times[-1:], times[0])[0]) < 24 * 330:
+        return None
+    angle = 2 * np.pi * torch.from_numpy(season)
+    waves, rest = torch.stack([angle.cos(), angle.sin()], 1), x.flatten(1).clone()
+    for h in np.unique(hour):
+        rows = torch.from_numpy(hour == h)
+        waves[rows] -= waves[rows].mean(0)
+        rest[rows] -= rest[rows].mean(0)
+    return torch.linalg.lstsq(waves, rest).solution.reshape(2, *x.shape[1:])
 
 
 def _anomalies(x: Tensor, times: NDArray[Any], calendar: Calendar) -> Tensor:
-    now = Calendar(calendar.hours, calendar.climatology, calendar.mean, calendar.std, calendar.static)
+    now = replace(calendar, offsets=(0.0,))
     return (x - now.normal(times)) / now.deviations()
 
 

@@ -12,7 +12,7 @@ from invdiff.priors.adapters.network import positions
 from invdiff.random import generator
 from invdiff.training.data_config import ImagesConfig
 from invdiff.training.image_files import Images, find_images
-from invdiff.training.sources import Batch
+from invdiff.training.source import Batch
 
 __all__ = ["ImageSource", "relative"]
 

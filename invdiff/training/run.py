@@ -18,7 +18,8 @@ from invdiff.errors import InputError, missing_extra
 from invdiff.networks.build import denoiser
 from invdiff.training.config import TrainConfig
 from invdiff.training.losses import by_interval, intervals, noise_levels, project_conflicts
-from invdiff.training.sources import Batch, Source, make_source
+from invdiff.training.source import Batch, Source
+from invdiff.training.sources import make_source
 from invdiff.training.state import export, resume, save, warm_start
 from invdiff.training.validate import note
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from invdiff.files import replacing
 from invdiff.networks.precondition import FlowMatched, Preconditioned
 from invdiff.training.config import TrainConfig
-from invdiff.training.sources import Batch, Source
+from invdiff.training.source import Batch, Source
 
 __all__ = ["VALIDATION_SIGMAS", "denoising_psnr", "draw", "note", "psnr_by_sigma"]
 

@@ -17,7 +17,7 @@ from invdiff.samplers.latent import in_latent_space
 from invdiff.samplers.psld import PSLD
 from invdiff.samplers.stsl import STSL
 from invdiff.training.autoencoder import fit_autoencoder
-from invdiff.training.sources import Batch
+from invdiff.training.source import Batch
 from invdiff.validation.linear_gaussian import posterior as exact_posterior
 
 EMBED = torch.linalg.qr(torch.randn(5, 2, generator=torch.Generator().manual_seed(3))).Q * 2  # x = E z + 1
