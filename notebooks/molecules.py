@@ -48,13 +48,13 @@ assert abs(wells["delta_f_kT"] - wells["exact_kT"]) < 0.2
 # %% [markdown]
 # The free energy with its error band, the bias' own estimate and the truth. The bias and the draws of the sampler carry
 # the same error along x, so that their agreement proves nothing; the refined figure comes from Markov chains in the
-# frozen bias, which forget it.
+# frozen bias, and there from how often they change wells, which forgets in which well the sampler put them.
 
 # %%
 display(Image(str(folder / "double_well" / "free_energy.png")))
 display(Image(str(folder / "double_well" / "histogram.png")))
 seed = wells["seeds"][0]
-print({k: round(seed[k], 3) for k in ("of_bias", "of_draws", "delta_f", "stationary", "ess_share")})
+print({k: round(seed[k], 3) for k in ("of_bias", "of_draws", "counted", "delta_f", "crossings_per_chain", "ess_share")})
 
 # %% [markdown]
 # ## Müller and Brown's surface, both coordinates biased
@@ -90,7 +90,7 @@ print(f"{posterior.ess():.0f} effective draws; the right well holds {right:.1%} 
 
 # %% [markdown]
 # ## A peptide
-# Alanine dipeptide in implicit water takes minutes to hours on a CPU, so this part shows a finished run if there is
+# Alanine dipeptide in implicit water takes some minutes on a CPU, so this part shows a finished run if there is
 # one: `invdiff molecule run alanine_dipeptide` (with the extra `molecules`) writes it to `runs/alanine_dipeptide`.
 
 # %%

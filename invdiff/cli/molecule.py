@@ -16,7 +16,8 @@ def run(
     config: Annotated[
         str,
         typer.Argument(
-            help="A YAML file, or one that ships: double_well, muller_brown, sn2_xtb, alanine_dipeptide.",
+            help="A YAML file, or one that ships: double_well, muller_brown, sn2_xtb, alanine_dipeptide,"
+            " glycine_dipeptide.",
             metavar="CONFIG",
         ),
     ],

@@ -46,7 +46,10 @@ def build_structure(
     if name is not None:
         peptide = name != "chloride_exchange"
         force = {"files": tuple(force_fields), "solvent": solvent} if peptide else {}
-        return molecule(name, **force, **dict(options or {}))
+        try:
+            return molecule(name, **force, **dict(options or {}))
+        except TypeError as error:
+            raise InputError(f"the molecule {name} does not take the options {dict(options or {})}: {error}") from error
     assert file is not None
     amber = Path(file).suffix.lower() in (".prmtop", ".parm7")
     try:

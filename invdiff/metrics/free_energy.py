@@ -26,7 +26,6 @@ __all__ = [
     "pmf_difference",
     "pmf_of_samples",
     "quadrature",
-    "two_state",
 ]
 
 State = Sequence[tuple[float | None, float | None]]
@@ -96,32 +95,6 @@ def jackknife(s: Tensor, log_weight: Tensor, a: State, b: State, blocks: int | N
     if not bool(torch.isfinite(left).all()):
         return every, math.inf
     return every, float(((blocks - 1) / blocks * (left - left.mean()).square().sum()).sqrt())
-
-
-def two_state(s: Tensor, log_weight: Tensor, a: State, b: State, lag: int | None = None) -> float:
-    """Free-energy difference from rates of exchange, which forgets how many chains started where.
-
-    Of the sampled (biased) density, ``p_B / p_A = k(A -> B) / k(B -> A)`` with k the shares of frames that are in the
-    other state one lag later; within a state the weights do the rest.
-
-    Args:
-        s: ``(chains, times, k)``.
-        log_weight: ``(chains, times)``.
-        a, b: states.
-        lag: in frames; None for a tenth of the times.
-
-    Returns:
-        The difference, NaN where a state was never left.
-    """
-    lag = lag or max(1, s.shape[1] // 10)
-    in_a, in_b = inside(s, a), inside(s, b)
-    leave_a = (in_a[:, :-lag] & in_b[:, lag:]).double().sum() / in_a[:, :-lag].double().sum()
-    leave_b = (in_b[:, :-lag] & in_a[:, lag:]).double().sum() / in_b[:, :-lag].double().sum()
-    if not (leave_a > 0 and leave_b > 0):
-        return math.nan
-    w = log_weight.double()
-    mean_a, mean_b = (torch.logsumexp(w[i], 0) - math.log(int(i.sum())) for i in (in_a, in_b))
-    return float(leave_b.log() - leave_a.log() + mean_a - mean_b)
 
 
 def pmf_of_samples(s: Tensor, log_weight: Tensor, edges: Sequence[Tensor]) -> Tensor:

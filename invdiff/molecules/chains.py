@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor
 
 from invdiff.bridges.checkpoint import restore_walkers, walkers_state
 from invdiff.bridges.refine import Walkers, begin, walk
+from invdiff.errors import InputError
 from invdiff.metrics.free_energy import delta_f_of_samples
+from invdiff.metrics.rates import two_state
 from invdiff.molecules.keeping import Keeper, Progress, SeedRun
 from invdiff.molecules.systems import Case
 from invdiff.random import generator
@@ -30,13 +33,14 @@ def refine(case: Case, keeper: Keeper, run: SeedRun, progress: Progress) -> dict
     masses = case.heavy(entry.hydrogen_mass) if entry.method == "langevin" else None
     records: dict[str, list[Tensor]] = {"s": [], "u": [], "v": [], "x": []}
     burnt = done = 0
-    accepted = 0.0
+    accepted, marks = 0.0, []
     kept = keeper.found("chains")
     if kept is None:
         now = begin(case.target, _starts(run.draws["x"], entry.walkers, rng), entry.step, rng, masses)
     else:
         tensors, counters = kept
         burnt, done, accepted = counters["burnt"], counters["done"], counters["accepted"]
+        marks = counters["marks"]
         records = {name: list(tensors[name].unbind(1)) for name in records}
         if run.bias is not None:
             run.bias.restore({k.removeprefix("bias."): v for k, v in tensors.items() if k.startswith("bias.")})
@@ -51,7 +55,7 @@ def refine(case: Case, keeper: Keeper, run: SeedRun, progress: Progress) -> dict
         tensors = _stacked(records) | walkers_state(now) | {"rng": rng.get_state()}
         if run.bias is not None:
             tensors |= {f"bias.{k}": v for k, v in run.bias.state().items()}
-        return keeper.keep("chains", tensors, burnt=burnt, done=done, accepted=accepted)
+        return keeper.keep("chains", tensors, burnt=burnt, done=done, accepted=accepted, marks=marks)
 
     def note(phase: str, step: int, total: int) -> None:
         progress({"phase": phase, "done": step, "total": total, "energies": case.target.calls})
@@ -75,6 +79,8 @@ def refine(case: Case, keeper: Keeper, run: SeedRun, progress: Progress) -> dict
                 records[name].append(getattr(record, name))
         if done % entry.keep == 0:
             records["x"].append(record.x)
+        if done * _POINTS // entry.steps > (done - 1) * _POINTS // entry.steps:
+            marks.append([done, keeper.seconds()])
         if done % 10 == 0:
             note("refining", done, entry.steps)
         if keeper.due() and done < entry.steps:
@@ -88,6 +94,8 @@ def refine(case: Case, keeper: Keeper, run: SeedRun, progress: Progress) -> dict
 def _starts(x: Tensor, count: int, rng: torch.Generator) -> Tensor:
     """The first finite draws, one per chain; drawn again where there are too few."""
     possible = torch.isfinite(x).flatten(1).all(1).nonzero()[:, 0]
+    if len(possible) == 0:
+        raise InputError("none of the sampler's draws is finite; a smaller training.rate or training.largest may help")
     if len(possible) < count:
         possible = possible[torch.randint(len(possible), (count,), generator=rng)]
     return x[possible[:count]]
@@ -99,11 +107,16 @@ def _stacked(records: dict[str, list[Tensor]]) -> dict[str, Tensor]:
 
 
 def _trace(case: Case, run: SeedRun, counters: dict[str, Any]) -> None:
-    """Add to the curve what the chains said so far, against the energies it took."""
-    entry, frames = case.config.refine, run.chains["s"].shape[1]
+    """Add to the curve what the chains said so far, against the energies and seconds it took."""
+    entry = case.config.refine
     a, b = case.config.states.a, case.config.states.b
-    for k in range(1, _POINTS + 1):
-        part = max(1, k * frames // _POINTS)
-        left = entry.walkers * (entry.steps - part * entry.every)
-        value = delta_f_of_samples(run.chains["s"][:, :part], run.chains["v"][:, :part], a, b)
-        run.curve.append({"energies": counters["calls"] - left, "delta_f_kT": value, "phase": "refined"})
+    for done, seconds in counters["marks"]:
+        part = done // entry.every
+        if part < 2:
+            continue
+        value, error = two_state(run.chains["s"][:, :part], run.chains["v"][:, :part], a, b)
+        if not math.isfinite(value):
+            value = delta_f_of_samples(run.chains["s"][:, :part], run.chains["v"][:, :part], a, b)
+        left = entry.walkers * (entry.steps - done)
+        point = {"energies": counters["calls"] - left, "seconds": seconds, "delta_f_kT": value, "stderr_kT": error}
+        run.curve.append(point | {"phase": "refined"})

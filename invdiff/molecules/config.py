@@ -228,6 +228,7 @@ class MoleculeConfig(Strict):
     samples: int = Field(4000, ge=10, description="draws of the sampler itself, for comparison")
     refine: RefineConfig = RefineConfig()
     compare: CompareConfig = CompareConfig()
+    trajectory: Literal["xtc", "dcd"] = Field("xtc", description="of a molecule: rounded to 0.001 nm, or float32")
     seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
     checkpoint_every: float = Field(20.0, gt=0, description="seconds")
 

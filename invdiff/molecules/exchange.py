@@ -25,8 +25,8 @@ def names(case: Case) -> list[str]:
 
 
 def write_molecular(case: Case, runs: list[SeedRun], samples: dict[str, Tensor], folder: Path) -> None:
-    """Write topology.pdb, samples.xtc, COLVAR; and per seed HILLS and fes.dat, in kJ/mol, nm and rad."""
-    write_trajectory(folder, case.structure, samples["positions"])
+    """Write topology.pdb, samples.xtc or .dcd, COLVAR; and per seed HILLS and fes.dat, in kJ/mol, nm and rad."""
+    write_trajectory(folder, case.structure, samples["positions"], case.config.trajectory)
     words, kT = names(case), case.target.kT  # noqa: N806 - the field's name
     columns = {word: samples["cv"][:, i] for i, word in enumerate(words)}
     weight = samples["log_weight"]

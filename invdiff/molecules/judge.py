@@ -10,7 +10,6 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from invdiff.metrics.free_energy import (
     delta_f_of_grid,
@@ -18,8 +17,8 @@ from invdiff.metrics.free_energy import (
     effective_size,
     inside,
     jackknife,
-    two_state,
 )
+from invdiff.metrics.rates import crossings, two_state
 from invdiff.molecules.config import MoleculeConfig
 from invdiff.molecules.keeping import SeedRun
 
@@ -30,25 +29,28 @@ def judge_seed(config: MoleculeConfig, run: SeedRun) -> dict[str, Any]:
     """Return the figures of one seed, in kT: ``delta_f`` with its error, the other routes, ESS, warnings."""
     a, b = config.states.a, config.states.b
     s, v = run.chains["s"], run.chains["v"]
-    value, error = jackknife(s, v, a, b)
+    counted, counted_error = jackknife(s, v, a, b)
+    value, error = two_state(s, v, a, b)
+    if not math.isfinite(value):  # no exchange: the sampler's ratio of the states is all there is
+        value = counted
     half = s.shape[1] // 2
-    early, late = (delta_f_of_samples(s[:, rows], v[:, rows], a, b) for rows in (slice(half), slice(half, None)))
+    early, late = (two_state(s[:, rows], v[:, rows], a, b)[0] for rows in (slice(half), slice(half, None)))
     draws = run.draws["s"]
     good = torch.isfinite(draws).all(1)
     weight = run.bias(draws[good])[0] if run.bias is not None else torch.zeros(int(good.sum()))
-    crossings = float(_crossings(inside(s, a), inside(s, b)).double().mean())
     found: dict[str, Any] = {
         "seed": run.seed,
         "delta_f": value,
         "stderr": error,
         "early": early,
         "late": late,
-        "stationary": two_state(s, v, a, b),
+        "counted": counted,
+        "counted_stderr": counted_error,
         "of_bias": _of_bias(config, run),
         "of_draws": delta_f_of_samples(draws[good], weight, a, b),
         "share_of_b_draws": float(inside(draws[good], b).double().mean()),
         "share_of_b_chains": float(inside(s, b).double().mean()),
-        "crossings_per_chain": crossings,
+        "crossings_per_chain": float(crossings(s, a, b).double().mean()),
         "ess": effective_size(v),
         "ess_share": effective_size(v) / v.numel(),
         "accepted": run.accepted,
@@ -93,24 +95,13 @@ def _of_bias(config: MoleculeConfig, run: SeedRun) -> float | None:
     return delta_f_of_grid(run.bias.free_energy(), axes, config.states.a, config.states.b)
 
 
-def _crossings(in_a: Tensor, in_b: Tensor) -> Tensor:
-    """How often each chain went from one state to the other ``(walkers,)``."""
-    last = torch.zeros(in_a.shape[0], dtype=torch.int64)
-    count = torch.zeros_like(last)
-    for k in range(in_a.shape[1]):
-        now = in_a[:, k].long() - in_b[:, k].long()
-        count += (now != 0) & (last != 0) & (now != last)
-        last = torch.where(now != 0, now, last)
-    return count
-
-
 def _warnings(found: dict[str, Any]) -> list[str]:
     out = []
     if not math.isfinite(found["delta_f"]):
         out.append("one of the two states was never seen; the free-energy difference is not known")
         return out
     if not math.isfinite(found["stderr"]):
-        out.append("a single chain holds all there is of one state; the standard error is not known")
+        out.append("too few chains went from one state to the other; the standard error is not known; refine longer")
     draws, chains = found["share_of_b_draws"], found["share_of_b_chains"]
     if min(draws, chains, 1 - draws, 1 - chains) <= 0 or not 0.5 <= (draws / chains) <= 2:
         out.append(
@@ -119,18 +110,17 @@ def _warnings(found: dict[str, Any]) -> list[str]:
         )
     if found["crossings_per_chain"] < 2:
         out.append(
-            f"a chain changes state {found['crossings_per_chain']:.2f} times on average: refined figures still depend"
-            " on where the sampler put the chains, and the standard error is too small; refine longer"
+            f"a chain changes state {found['crossings_per_chain']:.2f} times on average: the figure rests on few"
+            " exchanges, and on each state being settled within itself; refine longer"
         )
     error = found["stderr"] if math.isfinite(found["stderr"]) else 0.0
     moved = abs(found["late"] - found["early"])
     if moved > max(4 * error, 0.2):
         out.append(f"the figure moved by {moved:.2f} kT from the first to the second half of the chains; refine longer")
-    drawn = abs(found["stationary"] - found["delta_f"])
-    if drawn > max(3 * error, 0.2):
+    if abs(found["counted"] - found["delta_f"]) > max(3 * error, 0.2):
         out.append(
-            f"rates of exchange between the states point to {found['stationary']:.2f} kT rather than"
-            f" {found['delta_f']:.2f} kT: the chains have not settled; refine longer"
+            f"frames counted give {found['counted']:.2f} kT, rates of exchange {found['delta_f']:.2f} kT: the chains"
+            " remember where the sampler put them, and their histograms and samples are off by that; refine longer"
         )
     if found["ess_share"] < 0.01:
         out.append(f"the effective number of samples is {found['ess_share']:.2%} of them; the bias is far from flat")

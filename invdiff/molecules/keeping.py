@@ -51,12 +51,16 @@ class Keeper:
         self.began = time.monotonic() - counters["seconds"]
         return tensors, counters
 
+    def seconds(self) -> float:
+        """Since the run began, interruptions left out."""
+        return time.monotonic() - self.began
+
     def due(self) -> bool:
         return time.monotonic() - self.last >= self.case.config.checkpoint_every
 
     def keep(self, name: str, tensors: dict[str, Tensor], **more: Any) -> dict[str, Any]:
         target = self.case.target
-        counters = {"calls": target.calls, "failed": target.failed, "seconds": time.monotonic() - self.began, **more}
+        counters = {"calls": target.calls, "failed": target.failed, "seconds": self.seconds(), **more}
         save(self.folder / f"{name}.safetensors", tensors, counters)
         self.last = time.monotonic()
         return counters

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from invdiff.bridges.wt_asbs import as_posterior
 from invdiff.files import replacing
+from invdiff.metrics.free_energy import pmf_of_samples
 from invdiff.molecules.keeping import SeedRun
-from invdiff.molecules.plots import draw_plots
+from invdiff.molecules.plots import bins, draw_plots, profile, unit
 from invdiff.molecules.systems import Case
 from invdiff.posterior import Posterior
 
@@ -25,23 +26,22 @@ def write_all(case: Case, runs: list[SeedRun], figures: dict[str, Any], folder: 
     """Write all files of a finished run into its folder.
 
     ``result.json``, ``samples.npz`` (positions, cv, bias, log_weight, energy in kT), ``posterior.nc``; ``bias.npz``
-    with the grid of every seed; plots. Of molecules also ``topology.pdb``, ``samples.xtc``, and of every seed PLUMED's
-    ``HILLS``, ``COLVAR`` and ``fes.dat``.
+    with the grid of every seed; ``free_energy.npz`` with both estimates along the variables; plots. Of molecules also
+    ``topology.pdb``, ``samples.xtc`` or ``.dcd``, and of every seed PLUMED's ``HILLS``, ``COLVAR`` and ``fes.dat``.
     """
     with replacing(folder / "result.json") as part:
         part.write_text(json.dumps(_plain(figures), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    if any(run.bias is None for run in runs):
-        return
     samples = kept_samples(case, runs)
     with replacing(folder / "samples.npz") as part, part.open("wb") as file:
         arrays: dict[str, Any] = {name: value.numpy() for name, value in samples.items()}
         np.savez(file, **arrays)
     posterior(case, samples, figures).save(folder / "posterior.nc")
-    with replacing(folder / "bias.npz") as part, part.open("wb") as file:
-        grids: dict[str, Any] = {f"seed{run.seed}": run.bias.values.numpy() for run in runs if run.bias is not None}
-        assert runs[0].bias is not None
-        axes: dict[str, Any] = {f"axis{i}": axis.grid().numpy() for i, axis in enumerate(runs[0].bias.axes)}
-        np.savez(file, **grids, **axes)
+    if runs[0].bias is not None:
+        with replacing(folder / "bias.npz") as part, part.open("wb") as file:
+            grids: dict[str, Any] = {f"seed{run.seed}": run.bias.values.numpy() for run in runs if run.bias is not None}
+            axes: dict[str, Any] = {f"axis{i}": axis.grid().numpy() for i, axis in enumerate(runs[0].bias.axes)}
+            np.savez(file, **grids, **axes)
+    _write_profiles(case, runs, folder)
     if case.structure is not None:
         from invdiff.molecules.exchange import write_molecular
 
@@ -49,18 +49,37 @@ def write_all(case: Case, runs: list[SeedRun], figures: dict[str, Any], folder: 
     draw_plots(case, runs, figures, folder)
 
 
+def _write_profiles(case: Case, runs: list[SeedRun], folder: Path) -> None:
+    """``free_energy.npz``: `refined` on bins between `edges0`, ..., with `stderr` where there is one variable; what the
+    bias of each seed says, ``of_bias_seed0``, on the points of ``bias.npz``; `unit`."""
+    word, kT = unit(case)  # noqa: N806 - the field's name
+    edges = [bins(runs, i) for i in range(runs[0].chains["s"].shape[-1])]
+    found: dict[str, Any] = {f"edges{i}": e.numpy() for i, e in enumerate(edges)} | {"unit": np.array(word)}
+    if len(edges) == 1:
+        f, error = profile(runs, edges[0], kT)
+        found |= {"refined": f.numpy(), "stderr": error.numpy()}
+    else:
+        s = torch.cat([run.chains["s"].flatten(0, 1) for run in runs])
+        weight = torch.cat([run.chains["w"].flatten() for run in runs])
+        found["refined"] = kT * pmf_of_samples(s, weight, edges).numpy()
+    for run in runs:
+        if run.bias is not None:
+            found[f"of_bias_seed{run.seed}"] = kT * run.bias.free_energy().numpy()
+    with replacing(folder / "free_energy.npz") as part, part.open("wb") as file:
+        np.savez(file, **found)
+
+
 def kept_samples(case: Case, runs: list[SeedRun]) -> dict[str, Tensor]:
     """The chains' configurations that were kept, of all seeds: positions, cv, bias, log_weight, energy (kT)."""
     entry = case.config.refine
     frames = torch.arange(entry.keep, entry.steps + 1, entry.keep) // entry.every - 1
-    parts: dict[str, list[Tensor]] = {"positions": [], "cv": [], "bias": [], "energy": []}
+    parts: dict[str, list[Tensor]] = {"positions": [], "cv": [], "bias": [], "energy": [], "log_weight": []}
     for run in runs:
         x = run.chains["x"]
         parts["positions"].append(x.flatten(0, 1))
-        for name, own in (("cv", "s"), ("bias", "v"), ("energy", "u")):
+        for name, own in (("cv", "s"), ("bias", "v"), ("energy", "u"), ("log_weight", "w")):
             parts[name].append(run.chains[own][:, frames].flatten(0, 1))
-    found = {name: torch.cat(value) for name, value in parts.items()}
-    return found | {"log_weight": found["bias"].clone()}
+    return {name: torch.cat(value) for name, value in parts.items()}
 
 
 def posterior(case: Case, samples: dict[str, Tensor], figures: dict[str, Any]) -> Posterior:

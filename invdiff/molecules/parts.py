@@ -24,7 +24,15 @@ from invdiff.networks.equivariant import EquivariantField
 from invdiff.networks.internal import InternalMLP
 from invdiff.random import generator
 
-__all__ = ["make_bias", "make_chart", "make_trainer"]
+__all__ = ["check", "make_bias", "make_chart", "make_trainer"]
+
+
+def check(case: Case) -> None:
+    """Build every part once, so that what does not fit is said before anything is run. Raises InputError."""
+    assert case.target.variable is not None
+    make_bias(case.config, case.target.variable.period)
+    chart = make_chart(case, case.x[None].repeat(2, 1, 1))
+    _network(case, case.target.shape if chart is None else (chart.encode(case.x[None]).shape[1],))
 
 
 def make_bias(config: MoleculeConfig, period: Sequence[float | None]) -> Bias | None:

@@ -15,7 +15,7 @@ from invdiff.metrics.free_energy import pmf_of_samples
 from invdiff.molecules.keeping import SeedRun
 from invdiff.molecules.systems import Case
 
-__all__ = ["draw_plots", "profile"]
+__all__ = ["bins", "draw_plots", "profile", "unit"]
 
 _BINS = 60
 
@@ -50,7 +50,7 @@ def profile(runs: list[SeedRun], edges: Tensor, kT: float = 1.0) -> tuple[Tensor
     The error is by blocks: chains of all seeds in ten groups, leaving out one at a time.
     """
     s = torch.cat([run.chains["s"] for run in runs])
-    v = torch.cat([run.chains["v"] for run in runs])
+    v = torch.cat([run.chains["w"] for run in runs])
     blocks = [torch.arange(len(s))[k::10] for k in range(min(10, len(s)))]
     whole = pmf_of_samples(s, v, [edges])
     low = whole < 6  # what the profiles have in common, where there are samples in plenty
@@ -64,7 +64,8 @@ def profile(runs: list[SeedRun], edges: Tensor, kT: float = 1.0) -> tuple[Tensor
     return kT * whole, kT * ((n - 1) / n * (parts - parts.mean(0)).square().sum(0)).sqrt()
 
 
-def _unit(case: Case) -> tuple[str, float]:
+def unit(case: Case) -> tuple[str, float]:
+    """Return the word for the unit of free energies in files and plots, and kT in it."""
     return ("kT", 1.0) if case.config.temperature is None else ("kJ/mol", case.target.kT)
 
 
@@ -76,25 +77,26 @@ def _label(case: Case, index: int) -> str:
     return f"{name} ({unit})" if unit != "1" else name
 
 
-def _edges(run: SeedRun, index: int) -> Tensor:
-    assert run.bias is not None
-    axis = run.bias.axes[index]
-    return torch.linspace(axis.low, axis.high, _BINS + 1, dtype=torch.float64)
+def bins(runs: list[SeedRun], index: int) -> Tensor:
+    """Bins over the bias' axis, or over what the chains saw where there is no bias."""
+    bias, s = runs[0].bias, torch.cat([run.chains["s"][..., index].flatten() for run in runs])
+    low, high = (bias.axes[index].low, bias.axes[index].high) if bias is not None else (s.min(), s.max() + 1e-6)
+    return torch.linspace(float(low), float(high), _BINS + 1, dtype=torch.float64)
 
 
 def _profile_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
     axes = figure.subplots()
-    word, kT = _unit(case)  # noqa: N806
-    edges = _edges(runs[0], 0)
+    word, kT = unit(case)  # noqa: N806
+    edges = bins(runs, 0)
     f, error = profile(runs, edges, kT)
     middle = 0.5 * (edges[1:] + edges[:-1])
     ok = torch.isfinite(f) & torch.isfinite(error)
     axes.fill_between(middle[ok], (f - 2 * error)[ok], (f + 2 * error)[ok], alpha=0.3, label="2 standard errors")
     axes.plot(middle[ok], f[ok], label="refined")
     for run in runs:
-        assert run.bias is not None
-        own = kT * run.bias.free_energy()
-        axes.plot(run.bias.axes[0].grid(), own, ":", lw=1, label="bias alone" if run is runs[0] else None)
+        if run.bias is not None:
+            own = kT * run.bias.free_energy()
+            axes.plot(run.bias.axes[0].grid(), own, ":", lw=1, label="bias alone" if run is runs[0] else None)
     truth = _truth(case, edges)
     if truth is not None:
         axes.plot(middle, kT * truth, "k--", lw=1, label="quadrature")
@@ -105,10 +107,10 @@ def _profile_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
 
 def _surface_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
     axes = figure.subplots()
-    word, kT = _unit(case)  # noqa: N806
-    edges = [_edges(runs[0], i) for i in range(2)]
+    word, kT = unit(case)  # noqa: N806
+    edges = [bins(runs, i) for i in range(2)]
     s = torch.cat([run.chains["s"].flatten(0, 1) for run in runs])[:, :2]
-    v = torch.cat([run.chains["v"].flatten() for run in runs])
+    v = torch.cat([run.chains["w"].flatten() for run in runs])
     f = kT * pmf_of_samples(s, v, edges)
     drawn = np.ma.masked_invalid(f.T.numpy())
     image = axes.pcolormesh(edges[0], edges[1], drawn, cmap="viridis", vmax=min(float(drawn.max()), 16 * kT))
@@ -132,7 +134,7 @@ def _truth(case: Case, edges: Tensor) -> Tensor | None:
 def _histogram_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
     count = len(case.config.variables)
     for i, axes in enumerate(np.atleast_1d(figure.subplots(1, count))):
-        edges = _edges(runs[0], i).numpy()
+        edges = bins(runs, i).numpy()
         draws = torch.cat([run.draws["s"][:, i] for run in runs]).numpy()
         chains = torch.cat([run.chains["s"][..., i].flatten() for run in runs]).numpy()
         axes.hist(draws, edges, density=True, histtype="step", label="sampler")
@@ -143,7 +145,7 @@ def _histogram_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
 
 def _convergence_page(figure: Any, case: Case, runs: list[SeedRun], figures: dict[str, Any]) -> None:
     axes = figure.subplots()
-    word, kT = _unit(case)  # noqa: N806
+    word, kT = unit(case)  # noqa: N806
     for run in runs:
         for phase, style in (("bias", ":"), ("refined", "-")):
             curve = [p for p in run.curve if p["phase"] == phase and math.isfinite(p["delta_f_kT"])]
@@ -154,9 +156,9 @@ def _convergence_page(figure: Any, case: Case, runs: list[SeedRun], figures: dic
         axes.axhline(kT * exact, color="k", ls="--", lw=1, label="exact")
     last = max(run.energies["total"] for run in runs)
     axes.errorbar([last], [kT * figures["delta_f_kT"]], [2 * kT * figures["stderr_kT"]], fmt="o", label="result")
-    reference = figures.get("metadynamics", {}).get("curve", [])
-    if reference:
-        axes.plot([p["energies"] for p in reference], [p["delta_f_kj"] for p in reference], lw=1, label="metadynamics")
+    for i, points in enumerate(figures.get("metadynamics", {}).get("curves", [])):
+        label = None if i else "metadynamics"
+        axes.plot([p["energies"] for p in points], [p["delta_f_kj"] for p in points], "C3", lw=0.7, label=label)
     axes.set_xscale("log")
     axes.set(xlabel="energies evaluated", ylabel=f"F(b) - F(a) ({word})", title=case.config.name)
     axes.legend(fontsize=8)

@@ -36,7 +36,7 @@ def ramachandran(figure: Any, case: Case, runs: list[SeedRun]) -> None:
     entry = case.config.refine
     frames = torch.arange(entry.keep, entry.steps + 1, entry.keep) // entry.every - 1
     x = torch.cat([run.chains["x"].flatten(0, 1) for run in runs])
-    v = torch.cat([run.chains["v"][:, frames].flatten() for run in runs])
+    v = torch.cat([run.chains["w"][:, frames].flatten() for run in runs])
     angles = Torsion(list(found), case.structure.atoms).forward(x)
     edges = torch.linspace(-math.pi, math.pi, _BINS + 1, dtype=torch.float64)
     f = case.target.kT * pmf_of_samples(angles, v, [edges, edges])

@@ -52,7 +52,7 @@ def metadynamics(
         "energies": sum(curve[-1]["energies"] for curve in curves),
         "seconds": sum(curve[-1]["seconds"] for curve in curves),
         "seeds": means,
-        "curve": curves[0],
+        "curves": curves,
     }
 
 

@@ -14,10 +14,13 @@ import torch
 
 from invdiff.errors import FileError
 from invdiff.files import replacing
+from invdiff.metrics.free_energy import effective_size
 from invdiff.molecules.config import MoleculeConfig
+from invdiff.molecules.joined import Joined, join
 from invdiff.molecules.judge import combine, judge_seed, judge_unbiased
 from invdiff.molecules.keeping import SeedRun
 from invdiff.molecules.output import write_all
+from invdiff.molecules.parts import check
 from invdiff.molecules.seed import run_seed
 from invdiff.molecules.systems import Case, build
 
@@ -41,21 +44,25 @@ def run_molecule(
     """
     case = build(config)
     bare = case if config.compare.warm else replace(case, config=_without_warm_start(config))
+    check(case)
     claim(folder, config)
     bar = _Bar(progress)
     runs: list[SeedRun] = []
     judged: list[dict[str, Any]] = []
     plain: list[dict[str, Any]] = []
     for seed in config.seeds:
-        runs.append(run_seed(case, folder / f"seed-{seed}", seed, config.bias is not None, bar.named(f"seed {seed}")))
+        runs.append(run_seed(case, folder / f"seed-{seed}", seed, bar.named(f"seed {seed}")))
         judged.append(judge_seed(config, runs[-1]))
         report(_line(judged[-1]))
         if config.compare.unbiased and config.bias is not None:
-            other = run_seed(bare, folder / f"seed-{seed}-unbiased", seed, False, bar.named(f"seed {seed}, no bias"))
+            other = run_seed(bare, folder / f"seed-{seed}-unbiased", seed, bar.named(f"seed {seed}, no bias"), True)
             plain.append(judge_unbiased(config, other))
             report(f"seed {seed} without bias: delta F {plain[-1]['delta_f']:.3f} kT, from the draws as they are")
     bar.close()
-    figures = _figures(case, judged, plain)
+    joined = join(runs, config.states.a, config.states.b)
+    for one, weight in zip(runs, joined.log_weights, strict=True):
+        one.chains["w"] = weight
+    figures = _figures(case, judged, plain, joined)
     if config.compare.metadynamics is not None:
         from invdiff.molecules.reference import metadynamics
 
@@ -86,9 +93,13 @@ def _without_warm_start(config: MoleculeConfig) -> MoleculeConfig:
     return config.model_copy(update={"training": config.training.model_copy(update={"warm": 0})})
 
 
-def _figures(case: Case, judged: list[dict[str, Any]], plain: list[dict[str, Any]]) -> dict[str, Any]:
+def _figures(case: Case, judged: list[dict[str, Any]], plain: list[dict[str, Any]], joined: Joined) -> dict[str, Any]:
+    """What the command's JSON holds; the error is the largest of what blocks, seeds and two routes tell."""
     config = case.config
     value, error = combine([j["delta_f"] for j in judged], [j["stderr"] for j in judged])
+    mean = value
+    if joined.method == "mbar":
+        value, error = joined.delta_f, max(error, joined.stderr, abs(joined.delta_f - mean))
     figures: dict[str, Any] = {"name": config.name, "delta_f_kT": value, "exact_kT": case.exact(), "stderr_kT": error}
     if config.temperature is not None:
         kj = case.target.kT
@@ -101,7 +112,9 @@ def _figures(case: Case, judged: list[dict[str, Any]], plain: list[dict[str, Any
     figures |= {
         "energies": sum(j["energies"]["total"] for j in judged),
         "seconds": sum(j["seconds"]["total"] for j in judged),
-        "ess": sum(j["ess"] for j in judged),
+        "ess": effective_size(torch.cat([run.flatten() for run in joined.log_weights])),
+        "joined_by": joined.method,
+        "mean_of_seeds_kT": mean,
         "seeds": judged,
         "restraints": [r.name for r in config.restraints],
         "warnings": warnings,

@@ -23,15 +23,15 @@ from invdiff.random import generator
 __all__ = ["SeedRun", "run_seed"]
 
 
-def run_seed(case: Case, folder: Path, seed: int, biased: bool, progress: Progress) -> SeedRun:
+def run_seed(case: Case, folder: Path, seed: int, progress: Progress, plain: bool = False) -> SeedRun:
     """Run a case from a seed in a folder, going on from what the folder holds.
 
     Args:
         case: see `invdiff.molecules.systems.build`; its counters are taken over.
         folder: made if absent; keeps ``start``, ``train``, ``draws`` and ``chains`` as safetensors.
         seed: of everything random.
-        biased: with the configuration's bias; without it the plain sampler is trained the same way.
         progress: is told what is going on.
+        plain: the sampler without the configuration's bias, trained the same way, and without chains from its draws.
     """
     folder.mkdir(parents=True, exist_ok=True)
     case.target.energy.calls = case.target.failed = 0
@@ -39,13 +39,13 @@ def run_seed(case: Case, folder: Path, seed: int, biased: bool, progress: Progre
     start, counters = _start(case, keeper, seed)
     chart = make_chart(case, start)
     assert case.target.variable is not None
-    bias = make_bias(case.config, case.target.variable.period) if biased else None
+    bias = None if plain else make_bias(case.config, case.target.variable.period)
     run = SeedRun(seed, bias, {}, {}, {"start": counters["calls"]}, {"start": counters["seconds"]})
     trainer = make_trainer(case, chart, start, bias, seed)
     counters = _train(case, keeper, trainer, run, progress)
     run.energies["training"], run.seconds["training"] = counters["calls"], counters["seconds"]
     run.draws = _draw(case, keeper, trainer, chart)
-    if biased:
+    if not plain:
         counters = refine(case, keeper, run, progress)
         run.accepted = counters["accepted"]
     run.energies["total"], run.seconds["total"] = counters["calls"], counters["seconds"]
@@ -87,7 +87,8 @@ def _train(case: Case, keeper: Keeper, trainer: Trainer, run: SeedRun, progress:
         }
         if trainer.bias is not None and epoch.kind == "adjoint":
             news |= {"delta_f": _of_bias(case, trainer.bias), "ess": _ess(trainer.bias, epoch.s)}
-            run.curve.append({"energies": epoch.energies, "delta_f_kT": news["delta_f"], "phase": "bias"})
+            point = {"energies": epoch.energies, "seconds": keeper.seconds(), "delta_f_kT": news["delta_f"]}
+            run.curve.append(point | {"phase": "bias"})
         progress(news)
         if keeper.due() and epoch.number < epoch.total:
             keeper.keep("train", trainer_state(trainer), done=trainer.done, curve=run.curve)

@@ -14,6 +14,7 @@ from invdiff.energies.analytic import Coordinates, DoubleWell
 from invdiff.energies.base import FromPotential
 from invdiff.errors import InputError
 from invdiff.metrics.free_energy import jackknife, quadrature
+from invdiff.metrics.rates import two_state
 
 
 def harmonic() -> FromPotential:
@@ -44,6 +45,30 @@ def test_bias_and_its_weight_cancel() -> None:
     exact = quadrature(energy.potential, energy.limits, a, b, variable=Coordinates((0,)).forward)
     assert 0.01 < error < 0.12
     assert found == pytest.approx(exact, abs=4 * error)
+
+
+@pytest.mark.parametrize("tilt", [0.0, 2.0])
+def test_a_wrong_ratio_of_the_wells_is_forgotten(tilt: float) -> None:
+    # 90 % of the chains begin in the well that holds 5 %, and the bias may be 2 kT off between the wells as well.
+    # Frames counted still remember it by many standard errors; rates of exchange give the truth.
+    energy, rng = DoubleWell(), torch.Generator().manual_seed(0)
+    bias = Bias([Axis(-4.0, 4.0, 161, 0.6)], 6.0, 1.0)
+    s = bias.axes[0].grid()
+    bias.values = -0.85 * (10.0 * (s**2 / 4 - 1) ** 2 + 0.75 * s).clamp(max=14) + tilt * torch.sigmoid(4 * s)
+    target = Target(energy, variable=Coordinates((0,)), precision=torch.float32)
+    right = torch.rand(256, generator=rng) < 0.9
+    x = torch.stack([torch.where(right, 2.0, -2.0), torch.ones(256)], 1)
+    now = advance(target, bias, begin(target, x, 0.5, rng), 100, rng)
+    records = [r for _, r in walk(target, bias, now, 400, rng, every=5)]
+    s, v = torch.stack([r.s for r in records], 1), torch.stack([r.v for r in records], 1)
+    a, b = [(None, 0.0)], [(0.0, None)]
+    exact = quadrature(energy.potential, energy.limits, a, b, variable=Coordinates((0,)).forward)
+    value, error = two_state(s, v, a, b)
+    assert 0.03 < error < 0.25
+    assert value == pytest.approx(exact, abs=3 * error)
+    if tilt:
+        counted, counted_error = jackknife(s, v, a, b)
+        assert abs(counted - exact) > 3 * counted_error
 
 
 def test_langevin_has_the_right_temperature() -> None:

@@ -178,3 +178,26 @@ def test_agreement_with_xskillscore() -> None:
     gaussian = xs.crps_gaussian(y, x.mean("member"), x.std("member"), dim=[])
     ours = crps_gaussian(members.mean(0), members.std(0, correction=0), truth)
     assert torch.allclose(ours, torch.from_numpy(gaussian.values), rtol=1e-6)
+
+
+def test_agreement_with_scores() -> None:
+    """Weighted RMSE and bias, fair CRPS and that of the members as they are, ranks; an independent implementation."""
+    scores = pytest.importorskip("scores", reason="scores is not installed")
+    xr = pytest.importorskip("xarray")
+    from invdiff.operators.fields.sphere import cell_areas
+
+    lat = [80.0, 40.0, 0.0, -40.0, -80.0]
+    truth, members = normal(6, 5, 8, seed=13), normal(7, 6, 5, 8, seed=14)
+    dims = ["time", "lat", "lon"]
+    y, x = xr.DataArray(truth.numpy(), dims=dims), xr.DataArray(members.numpy(), dims=["member", *dims])
+    weights = xr.ones_like(y) * xr.DataArray(cell_areas(lat).numpy(), dims=("lat",))
+    theirs = float(scores.continuous.rmse(x[0], y, weights=weights))
+    assert rmse(truth, members[0], lat) == pytest.approx(theirs, rel=1e-10)
+    theirs = float(scores.continuous.additive_bias(x[0], y, weights=weights))
+    assert bias(truth, members[0], lat) == pytest.approx(theirs, rel=1e-10)
+    for fair, method in ((True, "fair"), (False, "ecdf")):
+        theirs = float(scores.probability.crps_for_ensemble(x, y, "member", method=method, weights=weights))
+        assert float(area_mean(crps(members, truth, fair=fair), lat).mean()) == pytest.approx(theirs, rel=1e-10)
+    shares = scores.probability.rank_histogram(x, y, "member").values
+    ranks = rank_histogram(members, truth, rng()).double() / truth.numel()
+    assert torch.allclose(ranks, torch.from_numpy(shares).double())

@@ -1,4 +1,4 @@
-"""Free energies: states, weights, errors that cover, rates of exchange, quadrature, MBAR."""
+"""Free energies: states, weights, errors that cover, quadrature, MBAR."""
 
 import math
 
@@ -17,7 +17,6 @@ from invdiff.metrics.free_energy import (
     pmf_difference,
     pmf_of_samples,
     quadrature,
-    two_state,
 )
 
 LEFT, RIGHT = [(None, 0.0)], [(0.0, None)]
@@ -77,23 +76,6 @@ def test_a_state_seen_by_one_chain_has_no_error() -> None:
     s[2] = 1
     value, error = jackknife(s, torch.zeros(4, 3), LEFT, RIGHT)
     assert value == pytest.approx(math.log(3)) and error == math.inf
-
-
-def test_rates_forget_where_chains_started() -> None:
-    # A two-state chain with p(A->B) = 0.02 and p(B->A) = 0.06 per frame, all started in B: truth ln 3.
-    rng = torch.Generator().manual_seed(0)
-    state, frames = torch.ones(400, dtype=torch.bool), []
-    for _ in range(100):
-        flip = torch.rand(400, generator=rng) < torch.where(state, 0.06, 0.02)
-        state = state ^ flip
-        frames.append(state)
-    s = torch.stack(frames, 1)[..., None].double() - 0.5
-    counted = delta_f_of_samples(s, torch.zeros(s.shape[:2]), LEFT, RIGHT)
-    assert counted < math.log(3) - 0.2  # still remembers
-    assert two_state(s, torch.zeros(s.shape[:2]), LEFT, RIGHT) == pytest.approx(math.log(3), abs=0.12)
-    bias = torch.where(s[..., 0] > 0, 0.7, 0.0)
-    assert two_state(s, bias, LEFT, RIGHT) == pytest.approx(math.log(3) - 0.7, abs=0.12)
-    assert math.isnan(two_state(s[:, :1].expand(-1, 9, -1), bias[:, :9], LEFT, RIGHT))
 
 
 def test_profiles() -> None:
