@@ -277,8 +277,9 @@ def main() -> None:
         print(f"{found['sources']:<18}{found['method']:<17}{figures}", flush=True)
         write(args.json, content)
     if not args.no_chaos:
-        content["particle_filter"] = particle_filter_rows()
-        write(args.json, content)
+        for found in particle_filter_rows():
+            content["particle_filter"].append(found)
+            write(args.json, content)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
     python benchmarks/chaos.py [--json chaos.json]
 
-A denoiser of short windows, trained on trajectories, is composed into long ones (`invdiff.priors.windows`) and guided
-by a few noisy components (moment matching). The filter has the exact transition and a hundred thousand particles.
+A denoiser of windows, trained on trajectories, is composed into long ones (`invdiff.priors.windows`) and told a few
+noisy components: by moment matching (mmps), and by populations of particles that correct it (smc). The filter has the
+exact transition and a hundred thousand particles. Two windows tell apart what is lost: the longer is the whole
+trajectory, where nothing is composed; and smc makes up for what moment matching leaves.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +31,10 @@ from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity
 from invdiff.priors.base import Prior
 from invdiff.priors.windows import ComposedWindows
-from invdiff.validation.particle_filter import particle_filter
+from invdiff.samplers.base import Sampler
+from invdiff.samplers.named import sampler as named
+from invdiff.samplers.smc import SMC
+from invdiff.validation.particle_filter import Filtered, particle_filter
 from invdiff.validation.sliced import project, slices, wasserstein
 
 
@@ -50,11 +56,13 @@ SYSTEMS = (
     System("lorenz96", lorenz96(0.05), 6, 0.05, (0, 2, 4), 4, 0.2, 17),
 )
 
+WINDOWS = (9,)  # states that the network sees at once; and the whole trajectory
+
 
 class Windows(nn.Module):
     """A residual perceptron on flattened windows, told log sigma."""
 
-    def __init__(self, size: int, width: int = 192, depth: int = 3) -> None:
+    def __init__(self, size: int, width: int = 256, depth: int = 3) -> None:
         super().__init__()
         self.time = TimeFeatures(4)
         self.enter = nn.Linear(size + self.time.size, width)
@@ -92,22 +100,25 @@ def standardised(system: System, rng: torch.Generator) -> tuple[Step, Tensor]:
 
 
 def trained(
-    system: System, step: Step, climate: Tensor, half: int, seconds: float, rng: torch.Generator
+    system: System, step: Step, climate: Tensor, size: int, seconds: float, rng: torch.Generator
 ) -> WindowPrior:
-    """A denoiser of windows, after `seconds` of training on fresh trajectories."""
-    size = 2 * half + 1
-    data = trajectory(step, climate, 300, system.noise, rng).transpose(0, 1)  # (N, time, size)
+    """A denoiser of windows of `size` states, after `seconds` of training on trajectories that go on meanwhile."""
+    x_of, last = climate[:, None], climate
     torch.manual_seed(0)
     net = Preconditioned(Windows(size * system.size), 1.0)
     average = [p.detach().clone() for p in net.parameters()]
     optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, betas=(0.9, 0.99))
-    began = time.process_time()
+    began, count = time.process_time(), 0
     while (spent := (time.process_time() - began) / seconds) < 1:
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * max(0.01, min(1.0, 2 * (1 - spent)))
-        rows = torch.randint(len(data), (512,), generator=rng)
-        start = torch.randint(data.shape[1] - size, (512, 1), generator=rng)
-        x = data[rows[:, None], start + torch.arange(size)]
+        if count % 400 == 0:
+            data = trajectory(step, last, 100, system.noise, rng)
+            x_of, last = data.transpose(0, 1), data[-1]  # (N, time, size)
+        count += 1
+        rows = torch.randint(x_of.shape[0], (512,), generator=rng)
+        start = torch.randint(x_of.shape[1] - size, (512, 1), generator=rng)
+        x = x_of[rows[:, None], start + torch.arange(size)]
         sigma = (torch.randn(512, generator=rng) * 1.6 - 1.2).exp().clamp(0.003, 30)
         noisy = x + sigma[:, None, None] * torch.randn(x.shape, generator=rng)
         loss = (net.weight(sigma) * (net(noisy, sigma) - x).square().mean((1, 2))).mean()
@@ -121,22 +132,28 @@ def trained(
     return WindowPrior(net, (size, system.size))
 
 
-def rows_of(system: System, seconds: float, particles: int, draws: int, cases: int, nfe: int) -> dict[str, Any]:
-    """Score one system; figures are means over cases (other truths, other noise)."""
-    rng = torch.Generator().manual_seed(4)
-    step, climate = standardised(system, rng)
-    prior = ComposedWindows(trained(system, step, climate, 2, seconds, rng), system.length)
+class Case(NamedTuple):
+    """A truth ``(length, size)``, what is seen of it, and trajectories of the filter."""
+
+    truth: Tensor
+    measurement: Measurement
+    judge: Filtered
+
+
+def cases_of(
+    system: System, step: Step, climate: Tensor, count: int, particles: int, draws: int, rng: torch.Generator
+) -> list[Case]:
+    """Truths, data and the filter's posteriors, two lots of draws each."""
     times = list(range(0, system.length, system.every))
     mask = torch.zeros(system.length, system.size, dtype=torch.bool)
     mask[:: system.every, list(system.seen)] = True
     operator = Identity((system.length, system.size))[mask]
-    directions = slices(mask.numel(), 256, rng)
-    totals: dict[str, float] = {}
 
     def move(x: Tensor, rng: torch.Generator) -> Tensor:
         return step(x) + system.noise * torch.randn(x.shape, generator=rng)
 
-    for case in range(cases):
+    found = []
+    for _ in range(count):
         begin = climate[torch.randint(len(climate), (1,), generator=rng)]
         truth = trajectory(step, begin, system.length - 1, system.noise, rng)[:, 0]
         y = mask * (truth + system.error * torch.randn(truth.shape, generator=rng))
@@ -149,10 +166,24 @@ def rows_of(system: System, seconds: float, particles: int, draws: int, cases: i
         first = climate[torch.randint(len(climate), (particles,), generator=rng)]
         first = trajectory(step, first + 0.3 * torch.randn(first.shape, generator=rng), 40, system.noise, rng)[-1]
         judge = particle_filter(first, move, likelihood, system.length - 1, 2 * draws, rng)
-        done = invdiff.sample(
-            Measurement(y, operator, Gaussian(system.error)), prior, "mmps", draws, nfe=nfe, seed=case, progress=False,
-            device="cpu",
-        )  # fmt: skip
+        found.append(Case(truth, Measurement(y, operator, Gaussian(system.error)), judge))
+    return found
+
+
+def denoising_error(system: System, step: Step, climate: Tensor, prior: Prior, sigma: float) -> float:
+    """Root mean square error of whole trajectories denoised at one noise level, the same ones for every prior."""
+    rng = torch.Generator().manual_seed(6)
+    x = trajectory(step, climate, 20 + system.length, system.noise, rng)[-system.length :].transpose(0, 1)
+    noisy = x + sigma * torch.randn(x.shape, generator=rng)
+    return float((prior.denoise(noisy, torch.tensor([sigma])) - x).square().mean().sqrt())
+
+
+def scored(cases: list[Case], prior: Prior, sampler: Sampler, draws: int) -> dict[str, float]:
+    """Figures of a sampler, means over the cases."""
+    totals: dict[str, float] = {}
+    directions = slices(math.prod(cases[0].truth.shape), 256, torch.Generator().manual_seed(5))
+    for seed, (truth, measurement, judge) in enumerate(cases):
+        done = invdiff.sample(measurement, prior, sampler, draws, seed=seed, progress=False, device="cpu")
         ours = torch.from_numpy(done.draws.values)
         exact, other = judge.paths[:draws], judge.paths[draws:]
         a, b, c = (project(v.flatten(1).double(), directions) for v in (ours, exact, other))
@@ -166,22 +197,52 @@ def rows_of(system: System, seconds: float, particles: int, draws: int, cases: i
             "crps_particle_filter": float(crps(exact, truth).mean()),
             "rmse": float((ours.mean(0) - truth).square().mean().sqrt()),
             "rmse_particle_filter": float((judge.paths.mean(0) - truth).square().mean().sqrt()),
-            "climate_crps": 1 / math.sqrt(math.pi),
             "filter_ess": judge.ess,
             "filter_roots": float(judge.roots),
         }
-        totals = {k: totals.get(k, 0.0) + v / cases for k, v in figures.items()}
-    told = {"system": system.name, "states": system.size, "steps": system.length, "observed": list(system.seen),
-            "every": system.every, "error": system.error, "model_noise": system.noise, "particles": particles,
-            "draws": draws, "cases": cases, "nfe": nfe, "training_seconds": seconds}  # fmt: skip
-    return {**told, **{k: round(v, 4) for k, v in totals.items()}}
+        totals = {k: totals.get(k, 0.0) + v / len(cases) for k, v in figures.items()}
+    return {k: round(v, 4) for k, v in totals.items()}
+
+
+def rows_of(
+    system: System, seconds: float, particles: int, draws: int, count: int, kept: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of one system: each window length with each sampler. `kept`: folder of networks that are trained already."""
+    rng = torch.Generator().manual_seed(4)
+    step, climate = standardised(system, rng)
+    cases = cases_of(system, step, climate, count, particles, draws, rng)
+    for size in (system.length, *WINDOWS):
+        path = kept / f"{system.name}_{size}_{seconds:g}.pt" if kept else None
+        window = WindowPrior(Preconditioned(Windows(size * system.size), 1.0), (size, system.size))
+        if path and path.is_file():
+            window.network.load_state_dict(torch.load(path, weights_only=True))
+        else:
+            window = trained(system, step, climate, size, seconds, rng)
+            if path:
+                torch.save(window.network.state_dict(), path)
+        prior = ComposedWindows(window, system.length)
+        error = {
+            f"denoising_error_{s}": round(denoising_error(system, step, climate, prior, s), 4) for s in (0.1, 0.4, 1.0)
+        }
+        for name, nfe, sampler in (
+            ("mmps", 64, named("mmps", 64)),
+            ("smc", 256, SMC(256, unit=draws, particles=4)),  # one population: its draws weigh the same
+        ):
+            yield {
+                "system": system.name, "states": system.size, "steps": system.length, "window": size, "sampler": name,
+                "nfe": nfe, "observed": list(system.seen), "every": system.every, "error": system.error,
+                "model_noise": system.noise, "particles": particles, "draws": draws, "cases": count,
+                "training_seconds": seconds, "climate_crps": round(1 / math.sqrt(math.pi), 4),
+                **error, **scored(cases, prior, sampler, draws),
+            }  # fmt: skip
 
 
 def particle_filter_rows(
-    seconds: float = 120.0, particles: int = 100_000, draws: int = 256, cases: int = 4, nfe: int = 64
-) -> list[dict[str, Any]]:
-    """One row a system."""
-    return [rows_of(system, seconds, particles, draws, cases, nfe) for system in SYSTEMS]
+    seconds: float = 120.0, particles: int = 100_000, draws: int = 64, cases: int = 3, kept: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """One row a system, window and sampler, as they come."""
+    for system in SYSTEMS:
+        yield from rows_of(system, seconds, particles, draws, cases, kept)
 
 
 def main() -> None:
@@ -189,13 +250,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seconds", type=float, default=120.0, help="of processor time to train each prior")
-    parser.add_argument("--cases", type=int, default=4)
+    parser.add_argument("--cases", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=64)
     parser.add_argument("--particles", type=int, default=100_000)
+    parser.add_argument("--keep", type=Path, help="a folder for the trained networks")
     args = parser.parse_args()
-    rows = particle_filter_rows(args.seconds, args.particles, cases=args.cases)
-    for row in rows:
-        print(" ".join(f"{k} {v}" for k, v in row.items()))
-    write(args.json, {"particle_filter": rows})
+    rows = []
+    for row in particle_filter_rows(args.seconds, args.particles, args.draws, args.cases, args.keep):
+        rows.append(row)
+        print(" ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+        write(args.json, {"particle_filter": rows})
 
 
 if __name__ == "__main__":

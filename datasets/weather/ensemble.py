@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from invdiff.datasets.weather.cf import QUANTITIES
+from invdiff.datasets.weather.clock import hours_since
 from invdiff.datasets.weather.measurements import State
 from invdiff.errors import FileError, InputError, ShapeError, missing_extra
 from invdiff.files import replacing
@@ -20,7 +22,7 @@ from invdiff.files import replacing
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["ensemble", "write_ensemble"]
+__all__ = ["check_later", "ensemble", "write_ensemble"]
 
 _TIME = {"units": "seconds since 1970-01-01", "dtype": "int64"}
 
@@ -136,6 +138,28 @@ def _zarr(data: xr.Dataset, path: Path, encoding: dict[str, dict[str, Any]]) -> 
     return path
 
 
+def check_later(path: str | Path, times: NDArray[Any]) -> None:
+    """Raise InputError where an ensemble in Zarr is there already and the times do not ascend after its last one.
+
+    Also raises FileError: what is there is not Zarr.
+    """
+    import xarray as xr
+
+    if not Path(path).exists():
+        return
+    try:
+        with xr.open_zarr(path, chunks=None, consolidated=False) as there:
+            last = there["time"].values[-1]
+    except Exception as error:  # a folder that is not Zarr, or a damaged one
+        raise FileError(f"{path} exists and cannot be read as Zarr ({error}); move it away") from error
+    hours = hours_since(times, last)
+    if not (hours[0] > 0 and (np.diff(hours) > 0).all()):
+        raise InputError(
+            f"{path} ends at {str(last)[:19]}; appended times must come after it and ascend, not begin at"
+            f" {str(times[0])[:19]}"
+        )
+
+
 def _check_appended(data: xr.Dataset, path: Path) -> None:
     import xarray as xr
 
@@ -154,8 +178,4 @@ def _check_appended(data: xr.Dataset, path: Path) -> None:
                 f" variables, units, members and coordinates along time, not {', '.join(map(str, data.data_vars))} on"
                 f" {dict(data.sizes)}"
             )
-        last, first = there["time"].values[-1], data["time"].values[0]
-        if not (first > last and (np.diff(data["time"].values).astype("timedelta64[ns]") > np.timedelta64(0)).all()):
-            raise InputError(
-                f"{path} ends at {last}; appended times must come after it and ascend, not begin at {first}"
-            )
+    check_later(path, data["time"].values)

@@ -194,7 +194,10 @@ def station_measurement(
         sigma[(kind == k) & np.isnan(sigma)] = (error or {}).get(k, np.nan)
     unknown = sorted(set(kind[np.isnan(sigma)]))
     if unknown:
-        raise InputError(f"the error of {', '.join(unknown)} is neither in the table nor given; give error={{...}}")
+        raise InputError(
+            f"the error of {', '.join(unknown)} is neither in the table nor given; give it: --error QUANTITY=SD, or"
+            " error={...}"
+        )
     extra = np.array([(representativeness or {}).get(k, 0.0) for k in kind])
     if not (sigma > 0).all() or not (extra >= 0).all():
         raise InputError("an error is not above 0, or a representativeness below 0; both are standard deviations")
@@ -206,6 +209,7 @@ def station_measurement(
         "left_out": found.left_out,
         "variable": kind.tolist(),
         "station": observations["station"].values[rows].tolist(),
+        "row": rows.tolist(),
     }
     return Measurement(y, _points(state, found.points[rows], column), noise, state.coords(), meta)
 

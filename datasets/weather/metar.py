@@ -20,13 +20,13 @@ from invdiff.datasets.weather.moisture import (
     wind_from_report,
 )
 from invdiff.datasets.weather.stations import NUMBERS_MISSING, columns_of_csv, numbers, observations, times
-from invdiff.errors import FormatError
+from invdiff.errors import FormatError, InvdiffError
 from invdiff.files import existing
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["read_metar"]
+__all__ = ["read_metar", "recognise"]
 
 _MISSING = (*NUMBERS_MISSING, "m", "vrb")  # VRB: a direction that varies
 # what: {column: (unit, canonical unit)}
@@ -46,6 +46,16 @@ _PLACE = {
     "lat": ("lat", "latitude"),
     "lon": ("lon", "longitude"),
 }
+
+
+def recognise(path: str | Path) -> bool:
+    """Whether this is a table with a row a report: columns of data by their METAR names, and none named variable."""
+    try:
+        names = {name.lower() for name in columns_of_csv(existing(path))[0]}
+    except InvdiffError:
+        return False
+    known = {name for choices in _COLUMNS.values() for name in choices} - {"elevation", "elev"}
+    return bool(names & known) and "variable" not in names
 
 
 def read_metar(path: str | Path) -> xr.Dataset:

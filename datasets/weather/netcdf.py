@@ -171,7 +171,7 @@ def _candidates(raw: xr.Dataset, path: Path) -> dict[str, list[str]]:
         if not names:
             raise FormatError(
                 f"{path} has no {kind}: no coordinate among {', '.join(map(str, raw.coords)) or 'none'} has units"
-                f" {_ATTRS[kind]['units']} or standard_name {kind}; state it with units={{NAME: ...}}"
+                f" {_ATTRS[kind]['units']} or standard_name {kind}; state it in the file, or with units={{NAME: ...}}"
             )
         if len(names) > 1:
             raise FormatError(f"{path} has {len(names)} coordinates for {kind}: {', '.join(names)}; expected one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from invdiff.errors import FileError, InputError, UnknownNameError
 if TYPE_CHECKING:
     from invdiff.reconstruction.weather import Weather
 
-__all__ = ["Errors", "Representativeness", "Stations", "by_quantity", "run_weather"]
+__all__ = ["Errors", "Representativeness", "Stations", "by_quantity", "described", "refuse", "run_weather"]
 
 Stations = Annotated[
     list[Path] | None,
@@ -42,12 +43,33 @@ def by_quantity(given: list[str] | None, option: str) -> dict[str, float]:
         name, _, value = item.partition("=")
         quantity = quantity_of(name.strip(), {})
         try:
-            out[quantity.standard_name if quantity else ""] = float(value)
+            out[quantity.standard_name if quantity else ""] = number = float(value)
         except ValueError:
             quantity = None
         if quantity is None:
             raise InputError(f"{option} is {item!r}; expected QUANTITY=NUMBER, like air_temperature=0.5")
+        if not number > 0:
+            raise InputError(f"{option} is {item!r}; a standard deviation is above 0")
     return out
+
+
+def described(figures: dict[str, Any]) -> str:
+    """The figures as text: how the draws fit the data, their spread, and what was left out."""
+    rows = [
+        ("data", f"{figures['data']} at {figures['times']} times"),
+        ("chi2 per datum", f"{figures['chi2_per_datum']:.3g}  (about 1: the draws explain the data to their errors)"),
+        *((f"spread of {name}", f"{value:.3g}") for name, value in figures["spread"].items()),
+        *((f"left out, {reason}", str(count)) for reason, count in figures["left_out"].items()),
+        ("seconds", f"{figures['seconds']:.3g}"),
+    ]
+    return "\n".join(f"{name:<30} {value}" for name, value in rows)
+
+
+def refuse(given: Mapping[str, bool]) -> None:
+    """Raise InputError where options are given that fields of the atmosphere do not have."""
+    names = ", ".join(name for name, there in given.items() if there)
+    if names:
+        raise InputError(f"{names} is not for fields of the atmosphere; leave it out")
 
 
 def run_weather(
@@ -70,6 +92,8 @@ def run_weather(
         raise UnknownNameError(f"-o is {out}; an ensemble is written as .nc or .zarr")
     if out.suffix == ".nc":
         check_output(out, ".nc", "-o")
+    if out.resolve() in [path.resolve() for path in (file, *stations)]:
+        raise InputError(f"-o is {out}, which is read as well; give the ensemble a name of its own")
     if prior is None:
         raise InputError("fields of the atmosphere need --prior: weights that 'invdiff train weather' wrote")
     folder = out.with_name(out.name + ".ckpt")

@@ -47,6 +47,7 @@ class FieldBackbone(nn.Module):
             ("directions", gaussian.directions),
             ("variances", gaussian.variances),
             ("climatology", calendar.climatology),
+            ("annual", _annual(calendar.annual, calendar.climatology)),
             ("static", calendar.static),
         ):
             self.register_buffer(name, value.detach().float().clone())
@@ -74,10 +75,12 @@ def fields_prior(card: dict[str, Any], tensors: Mapping[str, Tensor]) -> FieldsP
     told = card["fields"]
     try:
         tensors = {k: v.float() for k, v in tensors.items()}
+        tensors.setdefault("annual", _annual(None, tensors["climatology"]))  # weights from before there was one
         mean, std = (torch.tensor(told[name], dtype=torch.float32) for name in ("mean", "std"))
         calendar = Calendar(
-            tuple(told["hours"]), tensors["climatology"], mean, std, tensors["static"], tuple(told["offsets"])
-        )
+            tuple(told["hours"]), tensors["climatology"], mean, std, tensors["static"], tuple(told["offsets"]),
+            tensors["annual"] if bool(tensors["annual"].any()) else None,
+        )  # fmt: skip
         shape = (len(mean), len(told["latitude"]), len(told["longitude"]))
         calendar.check(shape)
         window = (len(told["offsets"]) * shape[0], *shape[1:])
@@ -93,3 +96,7 @@ def fields_prior(card: dict[str, Any], tensors: Mapping[str, Tensor]) -> FieldsP
         raise FormatError(f"tensors and card of the fields prior do not fit each other: {error}") from error
     prior = FieldsPrior(network, calendar, float(card["sigma_min"]), float(card["sigma_max"]), card)
     return prior
+
+
+def _annual(annual: Tensor | None, climatology: Tensor) -> Tensor:
+    return torch.zeros(2, *climatology.shape[1:]) if annual is None else annual

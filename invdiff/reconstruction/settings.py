@@ -71,5 +71,7 @@ class Settings:
 
 
 def default_prior(measurement: Measurement) -> str:
-    """The shipped prior of the operator's domain: "mri" for complex images, "generic" for real ones."""
-    return "mri" if measurement.operator.domain == "complex" else "generic"
+    """The shipped prior that fits: "mri" for complex images, "ct" where water's attenuation is known, or "generic"."""
+    if measurement.operator.domain == "complex":
+        return "mri"
+    return "ct" if "mu_water_per_mm" in measurement.meta else "generic"

@@ -13,19 +13,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from invdiff.datasets.weather.ensemble import ensemble, write_ensemble
-from invdiff.datasets.weather.errors import stated_errors
-from invdiff.datasets.weather.igra import read_igra, recognise
-from invdiff.datasets.weather.measurements import Channel, State, coarse_measurement, station_measurement
-from invdiff.datasets.weather.netcdf import read_fields
-from invdiff.datasets.weather.stations import read_stations
+from invdiff.datasets.weather.clock import hours_since, instant
+from invdiff.datasets.weather.ensemble import check_later, ensemble, write_ensemble
+from invdiff.datasets.weather.measurements import Channel, State
 from invdiff.errors import FileError, InputError
 from invdiff.files import replacing
 from invdiff.measurement import Measurement
@@ -34,17 +31,13 @@ from invdiff.priors.fields_guess import FieldsPrior
 from invdiff.priors.fields_weights import FieldBackbone
 from invdiff.priors.loading import load_prior
 from invdiff.random import Streams
+from invdiff.reconstruction.weather_data import Observed
 from invdiff.reconstruction.windows import states_of, window_measurement
 from invdiff.samplers.warm import Warm
 from invdiff.sampling import DEFAULT_MEMORY
 from invdiff.solvers import DPMpp2M
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 __all__ = ["Weather", "is_weather", "reconstruct_weather", "state_of"]
-
-_SKIPPED = "no observation"  # how `station_measurement` begins to say that nothing is left
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Weather:
         draws: members at each time. nfe: network evaluations per draw. seed: of the draws.
         sigma: error of the coarse field in its unit, one number or by quantity; None for what the file states.
         error, representativeness: of stations by quantity, where the table has none, and what the grid cannot resolve.
-        memory: bytes for the network; larger fields are seen in tiles.
+        memory: bytes for the network at all draws of a time; larger fields are seen in tiles.
         workers, scheduler: run the times on that many processes here, or on a Dask scheduler.
         checkpoint: folder for what is done. resume: go on from it.
         report: told what is being done.
@@ -108,9 +101,14 @@ def reconstruct_weather(
     if not isinstance(model, FieldsPrior):
         raise InputError(f"{prior} is no prior of fields: train one with 'invdiff train weather'")
     state = state_of(model)
-    tile = _tiled(model, settings.memory)
-    data = _Data(coarse, stations, state, settings)
+    tile = _tiled(model, settings.memory // settings.draws)
+    data = Observed(
+        coarse, stations, state, model.calendar, settings.sigma, settings.error, settings.representativeness
+    )
+    if out.suffix == ".zarr":
+        check_later(out, data.times)
     settings.report(f"{len(data.times)} times, {state.shape} fields, {data.told}")
+    fresh = settings.checkpoint is not None and not settings.checkpoint.exists()
     folder = _folder(settings, model, coarse, stations)
     todo = [i for i in range(len(data.times)) if not (folder and _kept(folder, i).is_file())]
     made: dict[int, NDArray[np.float32]] = {}
@@ -122,7 +120,12 @@ def reconstruct_weather(
         else:
             made[i] = x
 
-    _run(todo, data, model, settings, done)
+    try:
+        _run(todo, data, model, settings, done)
+    except Exception:
+        if folder and fresh and not any(folder.glob("time-*.npy")):
+            shutil.rmtree(folder, ignore_errors=True)  # it holds nothing to go on from
+        raise
     x = torch.from_numpy(np.stack([np.load(_kept(folder, i)) if folder else made[i] for i in range(len(data.times))]))
     attrs = {
         "title": "posterior draws", "seed": settings.seed, "sampler": "warm", "nfe": settings.nfe, **model.describe()
@@ -141,65 +144,9 @@ def reconstruct_weather(
     }
 
 
-class _Data:
-    """What was observed, by time."""
-
-    def __init__(self, coarse: Path | None, stations: Sequence[Path], state: State, settings: Weather) -> None:
-        self.state, self.settings = state, settings
-        self.fields = read_fields(coarse) if coarse else None
-        self.tables = [read_igra(p, incomplete="drop") if recognise(p) else read_stations(p) for p in stations]
-        self.left_out: dict[str, int] = {}
-        self.sigma: float | Mapping[str, float] = {}
-        if self.fields is not None and coarse is not None:
-            self.sigma = stated_errors(coarse) if settings.sigma is None else settings.sigma
-            if not self.sigma:
-                raise InputError(f"{coarse} states no error of its fields; give it with --sigma, in their unit")
-            if "time" not in self.fields.dims or "realization" in self.fields.dims:
-                raise InputError(f"{coarse} has dimensions {dict(self.fields.sizes)}; expected one field at each time")
-            self.times = self.fields["time"].values
-        elif self.tables:
-            self.times = np.unique(np.concatenate([t["time"].values for t in self.tables]))
-        else:
-            raise InputError("there is neither a coarse field nor a table of stations to go by")
-        told = [f"coarse fields {dict(self.fields.sizes)}"] if self.fields is not None else []
-        self.told = ", ".join(told + [f"{t.sizes['observation']} reports" for t in self.tables])
-
-    def about(self, time: Any, offsets: Sequence[float]) -> dict[int, list[Measurement]]:
-        """Measurements by their position in the window."""
-        out: dict[int, list[Measurement]] = {}
-        for k, hours in enumerate(offsets):
-            at = time + np.timedelta64(round(3600 * hours), "s")
-            found = [m for m in (self._coarse(at), *(self._stations(t, at) for t in self.tables)) if m is not None]
-            if found:
-                out[k] = found
-        return out
-
-    def _coarse(self, at: Any) -> Measurement | None:
-        if self.fields is None:
-            return None
-        where = np.flatnonzero(np.abs(self.fields["time"].values - at) <= np.timedelta64(1, "s"))
-        if not len(where):
-            return None
-        return coarse_measurement(self.fields.isel(time=int(where[0])), self.state, self.sigma)
-
-    def _stations(self, table: xr.Dataset, at: Any) -> Measurement | None:
-        try:
-            m = station_measurement(
-                table, self.state, at, error=self.settings.error, representativeness=self.settings.representativeness
-            )
-        except InputError as error:
-            if str(error).startswith(_SKIPPED):
-                return None
-            raise
-        for reason, count in m.meta["left_out"].items():
-            if reason != "another time":
-                self.left_out[reason] = max(self.left_out.get(reason, 0), count)
-        return m
-
-
 def _run(
     todo: Sequence[int],
-    data: _Data,
+    data: Observed,
     model: FieldsPrior,
     settings: Weather,
     done: Callable[[int, NDArray[np.float32]], None],
@@ -207,11 +154,11 @@ def _run(
     from tqdm import tqdm
 
     def problem(i: int) -> Measurement:
-        return window_measurement(data.about(data.times[i], model.calendar.offsets), model.calendar, data.times[i])
+        return window_measurement(data.about(data.times[i]), model.calendar, data.times[i])
 
     if settings.workers is None and settings.scheduler is None:
         for i in tqdm(todo, unit="time", desc="warm"):
-            done(i, _draws(model, problem(i), data.times[i], settings.draws, settings.nfe, settings.seed, i))
+            done(i, _draws(model, problem(i), data.times[i], settings.draws, settings.nfe, settings.seed))
         return
     from distributed import as_completed
 
@@ -229,7 +176,6 @@ def _run(
                 settings.draws,
                 settings.nfe,
                 settings.seed,
-                i,
                 pure=False,
             ): i
             for i in todo
@@ -246,12 +192,17 @@ def _elsewhere(threads: int, *what: Any) -> NDArray[np.float32]:
 
 
 def _draws(
-    model: FieldsPrior, measurement: Measurement, time: Any, draws: int, nfe: int, seed: int, index: int
+    model: FieldsPrior, measurement: Measurement, time: Any, draws: int, nfe: int, seed: int
 ) -> NDArray[np.float32]:
-    """Members ``(draws, C, rows, columns)`` at one time; member k takes its numbers from stream ``index 2^32 + k``."""
+    """Members ``(draws, C, rows, columns)`` at one time, from streams of their own.
+
+    Member k takes its numbers from stream ``2^32 s + k``, s the seconds from 1970: a period has the same draws, whether
+    it is made at once or piece by piece.
+    """
     assert model.sample_shape is not None  # a field's prior knows its grid
     like = torch.empty(draws, *model.sample_shape)
-    rng = Streams(seed, [(index << 32) + k for k in range(draws)])
+    second = round(3600 * float(hours_since(np.atleast_1d(time), instant("1970-01-01", time))[0]))
+    rng = Streams(seed, [(second << 32) + k for k in range(draws)])
     z = like
     with torch.inference_mode():
         for state in Warm(DPMpp2M(1.0), nfe).steps(model.at(np.atleast_1d(time)), measurement, like, rng):
@@ -274,14 +225,14 @@ def _tiled(model: FieldsPrior, memory: int) -> int | None:
     return tile
 
 
-def _figures(x: Tensor, data: _Data, model: FieldsPrior) -> dict[str, Any]:
+def _figures(x: Tensor, data: Observed, model: FieldsPrior) -> dict[str, Any]:
     """Spread by channel, and how the draws fit what was observed at their own time."""
     spread = x.var(1).mean((0, 2, 3)).sqrt() if x.shape[1] > 1 else torch.zeros(x.shape[2])
     square, count = 0.0, 0
     residuals: list[dict[str, Any]] = []
     offset = model.calendar.offsets.index(0.0)
     for i, at in enumerate(data.times):
-        for m in data.about(at, model.calendar.offsets).get(offset, []):
+        for m in data.about(at).get(offset, []):
             square += float(m.chi2(x[i]).mean())
             count += m.count
             if m.meta["instrument"] == "observations":

@@ -1,5 +1,7 @@
 """The Gaussian part of a fields prior, its climatology, and a network that begins as that Gaussian."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -86,6 +88,28 @@ def test_what_is_normal_at_a_time_of_day() -> None:
     assert hour.tolist() == [21.0, 0.0] and season[0] == pytest.approx(0.498, abs=1e-3) and season[1] == 0
     with pytest.raises(InputError, match="datetime64"):
         hours_and_season(np.array([1.0]))
+
+
+def test_the_year_is_as_long_as_its_calendar_has_it() -> None:
+    import cftime
+
+    last = [cftime.Datetime360Day(2001, 12, 30, 12), cftime.DatetimeNoLeap(2004, 12, 31, 12)]
+    assert [float(hours_and_season(np.array([t]))[1][0]) for t in last] == [359.5 / 360, 364.5 / 365]
+    hour, season = hours_and_season(np.array(["2004-12-31T12", "2005-12-31T18"], "datetime64[h]"))
+    assert season.tolist() == [365.5 / 366, 364.75 / 365] and hour.tolist() == [12.0, 18.0]
+
+
+def test_what_is_normal_at_a_time_of_year() -> None:
+    annual = torch.stack([torch.full((1, 3, 4), 2.0), torch.full((1, 3, 4), 0.5)])
+    plain, seasonal = calendar(), replace(calendar(), annual=annual)
+    times = np.array(["2019-01-01T00", "2019-07-02T12", "2019-04-02T06"], "datetime64[ns]")
+    more = (seasonal.normal(times) - plain.normal(times)) / seasonal.deviations()
+    assert torch.allclose(more, torch.tensor([2.0, -2.0, 0.5])[:, None, None, None].expand_as(more), atol=0.03)
+    told = seasonal.condition(times)
+    assert torch.allclose(told[:, -1:] - plain.condition(times)[:, -1:], more[:, 1:], atol=1e-5)
+    planes = told[:, 1 + len(seasonal.static) : -1, 0, 0]  # sine of hour and season, cosine of both
+    assert torch.allclose(planes[:, 1], torch.tensor([0.0, 0.0, 1.0]), atol=0.02)
+    assert torch.allclose(planes[:, 3], torch.tensor([1.0, -1.0, 0.0]), atol=0.02)
 
 
 def test_a_network_begins_as_the_exact_gaussian() -> None:
