@@ -6,11 +6,15 @@ Every method gets the exact denoiser and `--nfe` evaluations of it a draw; what 
 outside, in the denoiser. Rows are those of `invdiff validate` with `library`. A library that is not installed is left
 out, and said so; it may stand in a folder of its own: ``pip install --no-deps --target FOLDER azula`` and
 ``PYTHONPATH=FOLDER``. Peers are called with their defaults unless the name says otherwise.
+
+`sw1_se` is the standard error over problems, which all methods share; two methods differ where their `sw1` differ by
+more than their `sw1_run_se`, the standard error over `--runs` repetitions of the same problems.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -21,10 +25,14 @@ from record import write
 from torch import Tensor
 
 from invdiff.cli.validate import table
+from invdiff.measurement import Measurement
+from invdiff.priors.base import Prior
+from invdiff.samplers.named import sampler as named_sampler
 from invdiff.samplers.named import sampler_names
+from invdiff.sampling import sample
 from invdiff.validation.judge import Judge
 from invdiff.validation.sampler_problem import Counting
-from invdiff.validation.study import average, make_cases, pool, run_study, stream
+from invdiff.validation.study import average, equal_weights, make_cases, pool, stream, whole_units
 from invdiff.validation.suites import families
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -42,24 +50,26 @@ def main() -> None:
     parser.add_argument("--nfe", type=int, default=200, help="network evaluations per draw")
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=2, help="repetitions of each problem")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sampler", action="append", help="only these of ours; may be repeated")
     parser.add_argument("--json", type=Path, default=None, help="file for the table")
     args = parser.parse_args()
 
     made = families("mixture", args.dim, args.observed, args.sigma)
-    names = args.sampler or list(sampler_names())
-    ours = run_study(
-        made, names, nfe=args.nfe, draws=args.draws, repeats=args.repeats, seed=args.seed,
-        tell=lambda line, done: print(f"invdiff, {line}", file=sys.stderr),
-    )  # fmt: skip
-    rows = [{"library": "invdiff", **row} for row in ours.rows]
-    skipped = [{"library": "invdiff", **entry} for entry in ours.skipped]
     cases = make_cases(made[0], args.repeats, args.seed)
     judges = [Judge(case, args.draws, generator(args.seed, stream(0, r, 2))) for r, case in enumerate(cases)]
-    for library, methods in {"azula": azula_methods(), "deepinv": deepinv_methods()}.items():
+    ours = {name: _ours(name) for name in args.sampler or sampler_names()}
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
+    for library, made_methods in {"invdiff": lambda: ours, "azula": azula_methods, "deepinv": deepinv_methods}.items():
+        try:
+            methods = made_methods()
+        except Exception as error:  # noqa: BLE001 - deepinv fails to import beside another build's torchvision
+            methods = {}
+            skipped.append({"library": library, "reason": f"{type(error).__name__}: {error}"})
         if not methods:
-            print(f"{library} is not installed: left out", file=sys.stderr)
+            print(f"{library} is not there: left out", file=sys.stderr)
             skipped.append({"library": library, "reason": "not installed"})
         for name, method in methods.items():
             print(f"{library}, {name}", file=sys.stderr)
@@ -67,21 +77,37 @@ def main() -> None:
                 rows.append({"library": library, **_row(name, method, cases, judges, args)})
             except Exception as error:  # noqa: BLE001 - another library may raise anything; the rest still runs
                 skipped.append({"library": library, "sampler": name, "reason": f"{type(error).__name__}: {error}"})
+            _write(args, rows, skipped)
     print(table(rows))
     for entry in skipped:
         print("not run:", ", ".join(f"{k} {v}" for k, v in entry.items()))
-    _write(args, rows, skipped)
+
+
+def _ours(name: str) -> Method:
+    """Our sampler as the peers are called, seeded from the global generator as they are."""
+
+    def method(prior: Prior, measurement: Measurement, n: int, nfe: int) -> Tensor:
+        seed, built = torch.initial_seed(), named_sampler(name, nfe)
+        count = whole_units(n, built.unit)
+        posterior = sample(measurement, prior, built, count, seed=seed, device="cpu", progress=False)
+        return equal_weights(posterior, generator(seed, -1))[:n]
+
+    return method
 
 
 def _row(name: str, method: Method, cases: list[Any], judges: list[Judge], args: argparse.Namespace) -> dict[str, Any]:
-    found, costs = [], []
+    found, costs, scatter = [], [], []
     for r, (case, judge) in enumerate(zip(cases, judges, strict=True)):
-        torch.manual_seed(args.seed + r)  # both libraries draw from the global generator
-        prior, began = Counting(case.prior), time.perf_counter()
-        draws: Tensor = method(prior, case.measurement, args.draws, args.nfe)
-        seconds = time.perf_counter() - began
-        found.append(judge(draws))
-        costs.append((prior.evaluations / args.draws, prior.gradients / args.draws, seconds))
+        runs = []
+        for run in range(args.runs):
+            torch.manual_seed(args.seed + r + 1000 * run)  # both libraries draw from the global generator
+            prior, began = Counting(case.prior), time.perf_counter()
+            draws: Tensor = method(prior, case.measurement, args.draws, args.nfe)
+            seconds = time.perf_counter() - began
+            runs.append(judge(draws))
+            costs.append((prior.evaluations / args.draws, prior.gradients / args.draws, seconds))
+        found.append({key: sum(one[key] for one in runs) / len(runs) for key in runs[0]})
+        scatter.append(average([one["sw1"] for one in runs])[1] ** 2)
     kind, _, options = name.partition(" ")
     return {
         "case": cases[0].name,
@@ -92,12 +118,14 @@ def _row(name: str, method: Method, cases: list[Any], judges: list[Judge], args:
         "unit": 1,
         "repeats": len(cases),
         **pool(found),
+        "runs": args.runs,
+        "sw1_run_se": math.sqrt(sum(scatter)) / len(scatter),
         **{key: average([c[i] for c in costs])[0] for i, key in enumerate(("nfe", "vjp", "seconds"))},
     }
 
 
 def _write(args: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> None:
-    setting = {k: getattr(args, k) for k in ("dim", "observed", "sigma", "nfe", "draws", "repeats", "seed")}
+    setting = {k: getattr(args, k) for k in ("dim", "observed", "sigma", "nfe", "draws", "repeats", "runs", "seed")}
     write(args.json, {**setting, "rows": rows, "skipped": skipped})
 
 

@@ -176,9 +176,11 @@ def sample(
         shift = measurement.count * math.log(factor)
         evidence = torch.logsumexp(log_weight, 0) - math.log(len(log_weight)) + shift
         posterior.diagnostics["ess"] = posterior.ess()
-        posterior.diagnostics["log_evidence"] = evidence.tolist() if measurement.batched else float(evidence)
+        if getattr(method, "knows_evidence", lambda _: True)(measurement):
+            posterior.diagnostics["log_evidence"] = evidence.tolist() if measurement.batched else float(evidence)
     scale = prior.scale / factor
-    posterior.diagnostics["warnings"] = warnings_of(fit, x, scale, posterior.diagnostics.get("ess"))
+    remarks: list[str] = getattr(method, "remarks", list)()
+    posterior.diagnostics["warnings"] = [*warnings_of(fit, x, scale, posterior.diagnostics.get("ess")), *remarks]
     if keeper and not keep:
         keeper.remove()
     return posterior

@@ -67,6 +67,8 @@ class GaussianMixturePrior(Prior):
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return ``sum_k r_k(x) E[x0 | x, k]`` for x ``(N, *event)``, sigma ``(1,)`` or ``(N,)``."""
+        if len(self.variances) == 1:
+            return self._one_covariance(x, sigma)
         share, means, _, _ = self._parts(x, sigma)
         return (share[..., None] * means).sum(1).reshape(x.shape)
 
@@ -97,6 +99,25 @@ class GaussianMixturePrior(Prior):
         spread = self.variances.sqrt()[0 if one else index] * z
         rotated = spread @ self.directions[0].mT if one else (self.directions[index] @ spread[..., None])[..., 0]
         return (self._means[index] + rotated).to(self.means.dtype).reshape(n, *self.sample_shape)
+
+    def _one_covariance(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The same where all components share it: ``G x + (1 - G) sum_k r_k m_k``, without an array of N x K x d.
+
+        In double precision, because ``r_k ~ w_k exp(Re<m_k, (C + sigma^2)^-1 (x - m_k/2)>)`` is a difference of large
+        numbers.
+        """
+        turn = self.directions[0].to(x.device)
+        plain = bool((turn == torch.eye(len(turn), dtype=turn.dtype, device=turn.device)).all())
+        flat, means = x.flatten(1).to(turn.dtype), self._means.to(x.device)
+        z, m = (flat, means) if plain else (flat @ turn.conj(), means @ turn.conj())
+        variances = self.variances[0].to(x.device)
+        noisy = variances + sigma.to(variances).reshape(-1, 1) ** 2  # (N or 1, d)
+        noisy = noisy.clamp_min(torch.finfo(x.real.dtype).tiny)
+        middle = 0.5 * ((1 / noisy) @ (m * m.conj()).real.mT)
+        share = torch.softmax(((z / noisy) @ m.mH).real - middle + self.weights.to(x.device).log(), -1)
+        centre = share.to(m.dtype) @ m
+        out = centre + (z - centre) * (variances / noisy)
+        return (out if plain else out @ turn.mT).to(x.dtype).reshape(x.shape)
 
     def _parts(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Responsibilities ``(N, K)``, component means given x ``(N, K, d)``, variances and directions."""

@@ -104,6 +104,8 @@ class SpectralTwist:
         taken: dict[int, float] = {}
         snapped = self.tau.clone()
         for i, tau in enumerate(self.tau.tolist()):
+            if tau >= sigmas[0]:
+                continue  # it must not lift a level above the first
             near = int((levels.log() - math.log(tau)).abs()[1:].argmin()) + 1
             snapped[i] = taken.setdefault(near, tau)  # two that share a level share its noise
         # What is left out is counted as known to the prior alone: its evidence at the first level.

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["effective_size", "log_mean_exp", "systematic"]
+__all__ = ["effective_size", "log_mean_exp", "systematic", "tempered"]
 
 
 def log_mean_exp(log_weights: Tensor) -> Tensor:
@@ -22,6 +22,22 @@ def effective_size(log_weights: Tensor) -> Tensor:
     """``(sum w)^2 / sum w^2`` of each population, between 1 and P, shape ``(populations,)``."""
     w = torch.softmax(log_weights, 1)
     return 1 / (w**2).sum(1)
+
+
+def tempered(log_weights: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """The weights to the largest power up to 1 that keeps `share` of the particles effective; and it, ``(pops,)``.
+
+    By bisection: the effective size falls as the power grows. Source: Zhou, Johansen and Aston, 2016, J. Comput. Graph.
+    Stat. 25, for the rule; there the power is made up for in later steps.
+    """
+    least = share * log_weights.shape[1]
+    low, high = torch.zeros_like(log_weights[:, 0]), torch.ones_like(log_weights[:, 0])
+    low = torch.where(effective_size(log_weights) >= least, high, low)
+    for _ in range(20):
+        middle = (low + high) / 2
+        good = effective_size(middle[:, None] * log_weights) >= least
+        low, high = torch.where(good, middle, low), torch.where(good, high, middle)
+    return low[:, None] * log_weights, low
 
 
 def systematic(log_weights: Tensor, uniform: Tensor, count: int | None = None) -> Tensor:

@@ -11,10 +11,12 @@ from torch import Tensor
 from invdiff.errors import InputError
 from invdiff.guidance.base import Counts
 from invdiff.measurement import Measurement
+from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
 from invdiff.samplers.mcgdiff import SpectralTwist
-from invdiff.samplers.resampling import effective_size, log_mean_exp, systematic
+from invdiff.samplers.resampling import effective_size, log_mean_exp, systematic, tempered
+from invdiff.samplers.smc_closure import WHOLE, ClosureTwist
 from invdiff.samplers.smc_krylov import KrylovTwist
 from invdiff.samplers.smc_moments import MomentTwist
 from invdiff.schedules import karras
@@ -22,7 +24,8 @@ from invdiff.solvers.base import State
 
 __all__ = ["SMC", "Belief", "Twist", "resampled"]
 
-TWISTS = ("auto", "moments", "krylov", "pigdm", "mcgdiff")
+TWISTS = ("auto", "moments", "closure", "krylov", "pigdm", "mcgdiff")
+LIVELY = 0.7  # share of a population that has to stay effective in a step where data are many
 FEW_DATA = 16  # real data up to which the moment-matched covariance is formed one gradient a datum
 
 
@@ -88,13 +91,18 @@ class SMC:
         unit: draws of one population.
         particles: particles per draw.
         twist: "moments" (the denoiser's own covariance, one gradient a datum and a few more a step; any number of data
-            but meant for few), "krylov" (the same by conjugate gradients), "pigdm" (isotropic) or "mcgdiff" (see
-            `invdiff.samplers.mcgdiff`; no gradient); "auto" is "moments" up to 16 real data, and beyond "krylov".
+            but meant for few), "closure" (the same by conjugate gradients, see `ClosureTwist`; linear operators),
+            "krylov" (with ratios of transition densities, which collapse where data are many), "pigdm" (isotropic) or
+            "mcgdiff" (see `invdiff.samplers.mcgdiff`; no gradient); "auto" is "moments" up to 16 real data, and beyond
+            "closure", or "krylov" where the operator is nonlinear.
         directions: leading directions of the denoiser's covariance that "moments" follows beside the data's.
-        iterations: conjugate-gradient steps of "krylov" and "pigdm".
+        iterations: conjugate-gradient steps of "closure", "krylov" and "pigdm".
         threshold: effective size over size that calls for resampling, 0 (never) to 1 (always).
         keep_weights: see above; needs ``particles = 1``.
         sigma_max, sigma_min, rho: the noise grid, `invdiff.schedules.karras`; None for the prior's own ends.
+
+    With "closure" the weights are those of what is not Gaussian in the prior, to second order, and where a step's would
+    leave less than 0.7 of a population effective they are shrunk to a power that does not; `remarks` tells how often.
 
     Nonlinear operators are made linear inside the twist only ("moments" by regression, "krylov" and "pigdm" at the
     denoised image): the last weight is the exact likelihood.
@@ -111,7 +119,7 @@ class SMC:
         particles: int = 4,
         twist: str = "auto",
         directions: int = 2,
-        iterations: int = 5,
+        iterations: int = 20,
         threshold: float = 0.5,
         keep_weights: bool = False,
         sigma_max: float | None = None,
@@ -138,6 +146,7 @@ class SMC:
         self.name = "mcgdiff" if twist == "mcgdiff" else "smc"
         self.uses_vjp = twist != "mcgdiff"
         self.counts = Counts()
+        self.powers: list[float] = []  # the least of each step whose weights may be shrunk
 
     def steps(
         self, prior: Prior, measurement: Measurement, like: Tensor, rng: Streams, resume: State | None = None
@@ -146,7 +155,7 @@ class SMC:
         if len(like) % self.unit:
             raise InputError(f"SMC got {len(like)} draws; it expects whole populations, a multiple of {self.unit}")
         many = measurement.take([n for n in range(len(like)) for _ in range(self.particles)])
-        look = self._twist(prior, many)
+        look, many_data = self._twist(prior, many), self._kind(measurement) == "closure"
         total = self.nfe // self.particles
         sigmas = karras(self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max, total, self.rho)
         sigmas = look.grid(sigmas)
@@ -161,7 +170,8 @@ class SMC:
         for i in range(first, total):
             t, s = sigmas[i], sigmas[i + 1]
             belief = look(x, t, memory, rng)
-            log_w = log_w + belief.log_twist.reshape(populations, size)
+            gain = belief.log_twist.reshape(populations, size)
+            log_w = log_w + (self._gain(gain) if many_data and memory is not None else gain)
             low = effective_size(log_w) < self.threshold * size
             index = systematic(log_w, _one_number(rng, like, populations))
             index = torch.where(low[:, None], index, torch.arange(size, device=index.device))
@@ -177,6 +187,27 @@ class SMC:
         log_w = log_w + look.final(x).reshape(populations, size)
         yield self._last(x, log_w, like, rng)
 
+    def _gain(self, log_twist: Tensor) -> Tensor:
+        """What a look of many data adds to the log-weights: no more than leaves `LIVELY` of a population."""
+        log_twist, powers = tempered(log_twist, LIVELY)
+        self.powers.append(float(powers.min()))
+        return log_twist
+
+    def remarks(self) -> list[str]:
+        """What the runs made by this object so far have to say for themselves."""
+        cut = [power for power in self.powers if power < 1]
+        if len(cut) <= len(self.powers) / 10:
+            return []
+        return [
+            f"smc had to shrink its weights in {len(cut)} of {len(self.powers)} steps (to the power {min(cut):.1g} at"
+            " worst) to keep its particles alive: with so many data the draws are between those of moment matching"
+            " (mmps) and the posterior"
+        ]
+
+    def knows_evidence(self, measurement: Measurement) -> bool:
+        """Whether the mean weight is ``p(y)``: of many data the determinants in it are cut short."""
+        return self._kind(measurement) != "closure" or measurement.count <= max(WHOLE, self.iterations)
+
     def _last(self, x: Tensor, log_w: Tensor, like: Tensor, rng: Streams) -> State:
         total = self.nfe // self.particles
         if self.keep_weights:
@@ -184,14 +215,21 @@ class SMC:
         draws, log_weight = resampled(x, log_w, self.unit, rng, like)
         return State(total, total, 0.0, draws, log_weight=log_weight)
 
+    def _kind(self, measurement: Measurement) -> str:
+        if self.twist != "auto":
+            return self.twist
+        if measurement.count <= FEW_DATA:
+            return "moments"
+        return "closure" if isinstance(measurement.operator, LinearOperator) else "krylov"
+
     def _twist(self, prior: Prior, measurement: Measurement) -> Twist:
-        kind = self.twist
+        kind = self._kind(measurement)
         if kind == "mcgdiff":
             return SpectralTwist(prior, measurement, self.counts, self.particles)
-        if kind == "auto":
-            kind = "moments" if measurement.count <= FEW_DATA else "krylov"
         if kind == "moments":
             return MomentTwist(prior, measurement, self.counts, self.particles, self.directions)
+        if kind == "closure":
+            return ClosureTwist(prior, measurement, self.counts, self.particles, self.iterations)
         return KrylovTwist(prior, measurement, self.counts, self.particles, self.iterations, kind == "pigdm")
 
 

@@ -85,6 +85,7 @@ _NAMED: dict[str, Callable[[], Solver]] = {
     "heun": Heun,
     "dpmpp2m": lambda: DPMpp2M(0.0),
     "dpmpp2m-sde": lambda: DPMpp2M(1.0),
+    "dpmpp2m-sde-damped": lambda: DPMpp2M(1.0, damping=0.3),
     "dpmpp3m": lambda: DPMpp3M(0.0),
     "dpmpp3m-sde": lambda: DPMpp3M(1.0),
     "deis": DEIS,

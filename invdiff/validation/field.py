@@ -145,4 +145,5 @@ def field_case(size: int, rng: torch.Generator, sigma: float | None = None, doma
     misfit = (wide - operator._forward(exact.mean[None])[0]).abs() ** 2
     chi2 = (float(misfit.sum()) + parts * float((h**2 * exact.spectrum).sum())) / level**2
     facts = {"sigma": level}
-    return Case("field", prior, measurement, exact, exact.modes, law, seen, chi2, facts=facts)
+    name = "field" if domain == "real" else "complex field"
+    return Case(name, prior, measurement, exact, exact.modes, law, seen, chi2, facts=facts)

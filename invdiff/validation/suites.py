@@ -4,7 +4,7 @@
 ``mixture``    25 modes on a lattice, 1, 2 or 4 linear data (`mixture.lattice_problem`)
 ``gaussian``   a Gaussian prior of variances 0.1 to 1.5 and random projections
 ``field``      a stationary Gaussian field behind a periodic blur; `dim` is the side of the image
-``complex``    the first two with complex x, A and y
+``complex``    these three with complex x, A and y
 ``nonlinear``  the magnitude of linear data of the mixture; truth by importance sampling of known efficiency
 ``density``    a Laplace density and a ring, by quadrature
 =============  ====================================================================================================
@@ -66,6 +66,7 @@ def families(
         "complex": [
             lambda rng: gaussian_case(size, observed or min(3, size), rng, sigma, "complex"),
             lambda rng: mixture_case(size, observed or 1, rng, sigma, "complex"),
+            lambda rng: field_case(size, rng, sigma, "complex"),
         ],
         "nonlinear": [lambda rng: phase_case(size, observed or min(2, size), rng, sigma)],
         "density": [

@@ -57,6 +57,19 @@ def test_mmps_is_the_exact_posterior_mean(case: tuple[Normal, Measurement, Tenso
     torch.testing.assert_close(got, exact, rtol=1e-6, atol=1e-6)
 
 
+def test_mmps_stops_where_every_example_is_solved_and_each_by_itself(case: tuple[Normal, Measurement, Tensor]) -> None:
+    prior, measurement, x = case
+    exact = MMPS(prior, measurement, iterations=M)(x, SIGMA)
+    early = MMPS(prior, measurement, iterations=50, tolerance=1e-6)
+    torch.testing.assert_close(early(x, SIGMA), exact, rtol=1e-5, atol=1e-5)
+    assert early.counts.vjp <= 2 * M  # real and imaginary parts are solved in no more steps than data
+    rough = MMPS(prior, measurement, iterations=50, tolerance=0.3)
+    together = rough(x, SIGMA)
+    alone = torch.cat([rough(x[i : i + 1], SIGMA) for i in range(len(x))])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
+    assert float((together - exact).abs().max()) > 1e-4  # the tolerance was felt
+
+
 @pytest.mark.parametrize("method", ["dds", "diffpir"])
 def test_proximal_methods_solve_their_problem(case: tuple[Normal, Measurement, Tensor], method: str) -> None:
     prior, measurement, x = case

@@ -210,3 +210,19 @@ def test_what_cannot_be_a_prior_is_refused(build, error):
 
 def test_a_complex_field_needs_no_symmetric_spectrum():
     assert GaussianFieldPrior(torch.tensor([1.0, 2.0, 3.0]), domain="complex").sample_shape == (1, 3)
+
+
+@pytest.mark.parametrize("domain", ["real", "complex"])
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_mixture_of_one_covariance_is_that_of_many_equal_ones(domain, plain) -> None:
+    rng = torch.Generator().manual_seed(8)
+    dtype = torch.complex128 if domain == "complex" else torch.float64
+    means = 6 * torch.randn(5, 4, dtype=dtype, generator=rng)
+    root = torch.randn(4, 4, dtype=dtype, generator=rng)
+    spread = torch.eye(4, dtype=dtype) if plain else root @ root.mH
+    weights = torch.rand(5, generator=rng, dtype=torch.float64) + 0.1
+    one = GaussianMixturePrior(weights, means, spread, domain)
+    many = GaussianMixturePrior(weights, means, spread.expand(5, 4, 4), domain)
+    x = 6 * torch.randn(20, 4, dtype=dtype, generator=rng)
+    for sigma in (torch.full((1,), 0.01), torch.full((1,), 3.0), torch.linspace(0.1, 50, 20)):
+        torch.testing.assert_close(one.denoise(x, sigma), many.denoise(x, sigma), rtol=1e-6, atol=1e-6)

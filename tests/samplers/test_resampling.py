@@ -5,7 +5,7 @@ import math
 import torch
 
 from invdiff.random import generator
-from invdiff.samplers.resampling import effective_size, log_mean_exp, systematic
+from invdiff.samplers.resampling import effective_size, log_mean_exp, systematic, tempered
 
 
 def test_copies_are_the_expected_number_up_to_one() -> None:
@@ -34,3 +34,16 @@ def test_sizes_and_means() -> None:
     torch.testing.assert_close(effective_size(log_w), torch.tensor([4.0, 1.0, 1.6]), rtol=1e-4, atol=0)
     expected = 700 + torch.tensor([0.0, math.log(0.25), 0.0])
     torch.testing.assert_close(log_mean_exp(log_w), expected, rtol=0, atol=1e-3)
+
+
+def test_weights_are_shrunk_no_more_than_they_have_to_be() -> None:
+    log_w = (
+        torch.randn(6, 40, dtype=torch.float64, generator=generator(4))
+        * torch.tensor([0.1, 0.2, 1, 3, 10, 100])[:, None]
+    )
+    shrunk, power = tempered(log_w, 0.7)
+    torch.testing.assert_close(shrunk, power[:, None] * log_w)
+    assert torch.equal(power[:2], torch.ones(2, dtype=torch.float64))  # these leave more than 0.7 effective
+    torch.testing.assert_close(
+        effective_size(shrunk)[2:], torch.full((4,), 28.0, dtype=torch.float64), atol=0.02, rtol=0
+    )

@@ -234,3 +234,16 @@ def test_mixture_noise_starts_wide_of_its_widest_direction() -> None:
     means[1, 0] = 200
     prior = GaussianMixturePrior(torch.ones(2), means, torch.eye(100))
     assert prior.sigma_max >= 10 * 100
+
+
+def test_mcgdiff_keeps_its_levels_below_the_first_where_data_say_nothing() -> None:
+    from invdiff.guidance.base import Counts
+    from invdiff.samplers.mcgdiff import SpectralTwist
+
+    matrix = torch.diag(torch.tensor([1.0, 1e-4, 1e-5]))
+    prior = GaussianPrior(torch.zeros(3), torch.eye(3))
+    twist = SpectralTwist(prior, Measurement(torch.ones(3), Matrix(matrix), Gaussian(0.1)), Counts(), 1)
+    levels = twist.grid([50.0, 45.0, 1.0, 0.01, 0.0])
+    assert levels == sorted(levels, reverse=True) and len(set(levels)) == 5
+    found = run(Measurement(torch.ones(3), Matrix(matrix), Gaussian(0.1)), prior, sampler("mcgdiff", 40), 8)
+    assert bool(torch.isfinite(torch.from_numpy(found.draws.values)).all())

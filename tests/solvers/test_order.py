@@ -152,13 +152,26 @@ def variance_error(solver, steps, low=0.05):
         (DDIM(1.0), 1, 0.1),
         (DDIM(0.85), 1, 0.1),
         (DPMpp2M(1.0), 2, 0.1),
+        (DPMpp2M(1.0, damping=0.3), 2, 0.3),
         (DPMpp3M(1.0), 2, 0.5),
     ],
-    ids=["ancestral", "ddim 0.85", "dpmpp2m-sde", "dpmpp3m-sde"],
+    ids=["ancestral", "ddim 0.85", "dpmpp2m-sde", "damped", "dpmpp3m-sde"],
 )
 def test_weak_order_of_stochastic_solvers(solver, order, within):
     found = orders(lambda n: float(variance_error(solver, n).abs().max()), (80, 160))
     assert found[0] == pytest.approx(order, abs=within)
+
+
+@pytest.mark.parametrize("steps", [20, 40])
+def test_damping_gives_few_steps_the_right_variance(steps):
+    def worst(solver):
+        x = torch.zeros(4 * steps + 2, 4, dtype=torch.float64)
+        x[0] = (VARIANCE + 1600).sqrt()
+        grid = karras(0.002, 40.0, steps)
+        *_, last = solver.steps(gaussian, x, grid, OneHot())
+        return float(((last.x**2).sum(0).sqrt() / VARIANCE.sqrt() - 1).abs().max())
+
+    assert worst(DPMpp2M(1.0, damping=0.3)) < 0.02 < worst(DPMpp2M(1.0))
 
 
 def test_what_does_not_converge_to_the_prior_and_by_how_much():

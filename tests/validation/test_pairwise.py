@@ -85,7 +85,7 @@ def overshoots(operator):
     op, noise = measurement.operator, measurement.noise
     ones = torch.ones_like(measurement.data)
     sums = torch.view_as_real(op.forward(op.adjoint(ones + 1j * ones if ones.is_complex() else ones)).to(torch.cfloat))
-    scale = sums.clamp_min(0) + noise.sigma**2
+    scale = sums.abs() + noise.sigma**2
     v = Streams(5, [0]).normal(measurement.data)
     for _ in range(40):
         v = v / v.abs().square().sum().sqrt()
