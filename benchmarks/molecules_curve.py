@@ -56,7 +56,7 @@ def _rms(curves: list[list[dict[str, Any]]], truth: float, factor: float, unit: 
         if any(v is None for v in values) or len({p["phase"] for p in points}) > 1:
             continue
         error = math.sqrt(sum((factor * v - truth) ** 2 for v in values) / len(values))
-        cost = {k: sum(p[k] for p in points) / len(points) for k in ("energies", "seconds")}
+        cost = {k: sum(p[k] for p in points) / len(points) for k in ("energies", "seconds") if k in points[0]}
         out.append({**cost, "phase": points[0]["phase"], f"error_{unit}": error})
     return out
 

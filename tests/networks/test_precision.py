@@ -5,6 +5,7 @@ import torch
 
 from invdiff.errors import UnknownNameError
 from invdiff.networks import precision
+from invdiff.priors.adapters.network import NetworkPrior
 from invdiff.priors.loading import load_prior
 
 
@@ -44,9 +45,14 @@ def test_the_gradient_in_half_precision_points_the_same_way():
 def test_images_go_through_in_working_sets(name, monkeypatch):
     prior = load_prior(name, half="none")
     x, sigma = noisy(prior, 0.1, 5), torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
-    sizes = []
-    own = prior.network.forward
-    monkeypatch.setattr(prior.network, "forward", lambda x, *rest: sizes.append(len(x)) or own(x, *rest))
+    assert isinstance(prior, NetworkPrior)
+    sizes, own = [], prior.network.forward
+
+    def forward(x, *rest):
+        sizes.append(len(x))
+        return own(x, *rest)
+
+    monkeypatch.setattr(prior.network, "forward", forward)
     with torch.inference_mode():
         together = prior.denoise(x, sigma)
         monkeypatch.setattr(precision, "_PIXELS", 2 * 20 * 24)
