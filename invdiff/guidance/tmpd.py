@@ -20,8 +20,8 @@ class TMPD(Guidance):
 
     The row sums ``A V A^H 1`` stand for the matrix ``A V A^H``: exact for Gaussian priors where that is diagonal, and
     one network gradient more than PiGDM whatever the size of the data. On complex data the sums run over the real
-    and imaginary parts. Where A mixes signs a row sum can fall below zero, which is no variance: its magnitude counts (of
-    25 modes seen by four numbers the draws are within 3 times the floor then; with zero in its place they diverge).
+    and imaginary parts. Where A mixes signs a row sum can fall below zero, which is no variance: its magnitude counts
+    (with zero in its place draws of 25 modes seen by four numbers diverge).
 
     Source: Boys, Girolami, Pidstrigach, Reich, Mosca and Akyildiz, 2023, arXiv 2310.06721, eq. 8 and section 3.3.
     Raises InputError for a nonlinear operator or noise that is not Gaussian.

@@ -82,8 +82,8 @@ def mmps(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
         # 8 % too wide at 20 steps under an exact prior; under the shipped one, which is too sure, the damped solver
         # covers less (0.75 for 0.79) and loses 0.1 to 0.2 dB: see docs/which_sampler.md.
         return Guided(MMPS, solver or DPMpp2M(1.0), steps, name="mmps", exact_for="gaussian", uses_vjp=True)
-    # Who pays for many steps wants exactness: on 64 x 64 Gaussian fields at 100 steps the bias is 0.08 of the posterior's
-    # standard deviation with 20 iterations a step from zero, 0.02 with as many from the last step's solution.
+    # Who pays for many steps wants exactness: on 64 x 64 Gaussian fields at 100 steps the bias is 0.08 of the
+    # posterior's deviation with 20 iterations a step from zero, 0.02 with as many from the last step's solution.
     guidance = partial(MMPS, iterations=30, tolerance=1e-3)
     stepper = solver or DPMpp2M(1.0, damping=0.3)
     return Guided(guidance, stepper, steps, name="mmps", exact_for="gaussian", uses_vjp=True)
@@ -149,7 +149,7 @@ def mcgdiff(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
     """Monte Carlo guided diffusion (Cardoso et al., 2023): particles, linear operators, no network gradient."""
     if solver is not None:
         raise InputError("mcgdiff has a step of its own and takes no solver")
-    return SMC(nfe or 400, twist="mcgdiff")
+    return SMC(nfe or 400, particles=4, twist="mcgdiff")
 
 
 def mmps_weighted(nfe: int | None = None, solver: Solver | None = None) -> Sampler:

@@ -116,7 +116,7 @@ class SMC:
         self,
         nfe: int = 100,
         unit: int = 8,
-        particles: int = 4,
+        particles: int = 2,
         twist: str = "auto",
         directions: int = 2,
         iterations: int = 20,

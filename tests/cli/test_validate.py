@@ -33,7 +33,7 @@ def test_mixture(call, tmp_path: Path) -> None:
 def test_every_suite(call, tmp_path: Path, suite: str) -> None:
     size = ("--dim", 8) if suite == "field" else ()
     found, output = figures(call, tmp_path, "--suite", suite, *size, "--sampler", "dps", "--sampler", "pigdm")
-    cases = {"complex": 2, "density": 2}.get(suite, 1)
+    cases = {"complex": 3, "density": 2}.get(suite, 1)
     assert len(found["rows"]) + len(found["skipped"]) == 2 * cases
     assert sum(row["sampler"] == "dps" for row in found["rows"]) == cases
     if suite == "nonlinear":  # what needs a linear operator is listed with the reason

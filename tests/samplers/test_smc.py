@@ -203,18 +203,18 @@ def test_several_problems_have_weights_and_evidence_of_their_own() -> None:
     assert both.dataset["log_weight"].dims == ("draw", "problem")
     for k in range(2):
         exact, _ = exact_posterior(type(case)(case.mean, case.spread, case.matrix, y[k], case.sigma, case.domain))
-        assert both.diagnostics["log_evidence"][k] == pytest.approx(exact.log_evidence, abs=0.02)
+        assert both.diagnostics["log_evidence"][k] == pytest.approx(exact.log_evidence, abs=0.04)
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"nfe": 2}, "nfe"),
+        ({"nfe": 1}, "nfe"),
         ({"unit": 0}, "unit"),
         ({"twist": "best"}, "twist"),
         ({"threshold": 1.5}, "threshold"),
         ({"keep_weights": True}, "keep_weights"),
-        ({"twist": "mcgdiff", "nfe": 4}, "mcgdiff"),
+        ({"twist": "mcgdiff", "nfe": 3}, "mcgdiff"),
     ],
 )
 def test_options_that_make_no_sense(options, word) -> None:
