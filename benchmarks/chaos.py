@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,13 +205,19 @@ def scored(cases: list[Case], prior: Prior, sampler: Sampler, draws: int) -> dic
 
 
 def rows_of(
-    system: System, seconds: float, particles: int, draws: int, count: int, kept: Path | None = None
+    system: System,
+    sizes: Sequence[int],
+    seconds: float,
+    particles: int,
+    draws: int,
+    count: int,
+    kept: Path | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one system: each window length with each sampler. `kept`: folder of networks that are trained already."""
+    """Rows of one system: each length of windows with each sampler. `kept`: a folder of trained networks."""
     rng = torch.Generator().manual_seed(4)
     step, climate = standardised(system, rng)
     cases = cases_of(system, step, climate, count, particles, draws, rng)
-    for size in (system.length, *WINDOWS):
+    for size in sizes:
         path = kept / f"{system.name}_{size}_{seconds:g}.pt" if kept else None
         window = WindowPrior(Preconditioned(Windows(size * system.size), 1.0), (size, system.size))
         if path and path.is_file():
@@ -241,8 +247,10 @@ def particle_filter_rows(
     seconds: float = 120.0, particles: int = 100_000, draws: int = 64, cases: int = 3, kept: Path | None = None
 ) -> Iterator[dict[str, Any]]:
     """One row a system, window and sampler, as they come."""
-    for system in SYSTEMS:
-        yield from rows_of(system, seconds, particles, draws, cases, kept)
+    for composed in (False, True):
+        for system in SYSTEMS:
+            sizes = WINDOWS if composed else (system.length,)
+            yield from rows_of(system, sizes, seconds, particles, draws, cases, kept)
 
 
 def main() -> None:

