@@ -10,7 +10,8 @@ was trained on measurements alone.
 - ``posterior``: sliced Wasserstein distance to exact posterior draws for images of a known mixture of Gaussians, of
   priors that only saw samples of it, beside the exact prior under the same sampler and exact draws (the floor).
 
-``--quick`` takes small numbers, to see that it runs. Everything takes about 20 minutes of one core.
+``--quick`` takes small numbers, to see that it runs. Everything takes about half an hour of one core; with ``--folder``
+an interrupted run goes on from what it has.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def acquisitions(images: Tensor, sigma: float, seed: int, least: float = 0.25) -
     return Measurement(clean + noise, op, Gaussian(sigma), batched=True), float(mask.float().mean())
 
 
-def denoising(n: int, steps: int, rounds: int, folder: Path, record: Any, options_json: Path | None) -> None:
+def denoising(
+    n: int, steps: int, total: int, rounds: int, folder: Path, record: Any, options_json: Path | None
+) -> None:
     """The first two tables."""
     data = DataConfig(kinds=["head", "leaves", "body"], pool=max(60, n // 8), sizes=[128], patch=32, texture=0.06)
     source = PhantomSource(data, "complex", 0, folder)
@@ -122,13 +125,12 @@ def denoising(n: int, steps: int, rounds: int, folder: Path, record: Any, option
     measure("network, edm", lambda: network(settings("edm", steps), images, folder))
     measure("network, flow matching", lambda: network(settings("flow", steps, objective="flow"), images, folder))
     record["measurements_only"] = {}
-    total = rounds * max(1, steps // 3)  # clean training of as many steps as all rounds together is the fair comparison
-    fair = f"network, edm, {total} steps"
+    fair = f"network, edm, {total} steps"  # as many as all rounds together
     measure(fair, lambda: network(settings("edm_long", total), images, folder))
     for least in (0.55, 0.25):
         measurement, fraction = acquisitions(images, 0.02, 1, least)
         name = f"network, {100 * fraction:.0f} % of k-space only"
-        measure(name, partial(from_measurements, measurement, settings_alone(steps, rounds), folder / f"alone_{least}"))
+        measure(name, partial(from_measurements, measurement, settings_alone(total, rounds), folder / f"alone_{least}"))
         gap = {s: round(result[fair][s] - result[name][s], 3) for s in result[name]}
         found = {
             "sampled": round(fraction, 3),
@@ -142,10 +144,11 @@ def denoising(n: int, steps: int, rounds: int, folder: Path, record: Any, option
         write(options_json, record)
 
 
-def settings_alone(steps: int, rounds: int) -> TrainConfig:
-    """Rounds of a third of the clean training's steps."""
-    data = MeasurementsConfig(kind="measurements", rounds=rounds, nfe=12).model_dump()
-    return settings("alone", max(1, steps // 3), data=data)
+def settings_alone(total: int, rounds: int) -> TrainConfig:
+    """Rounds that make `total` steps together; the last is about three times as long as the others."""
+    each = total // (rounds + 2)
+    data = MeasurementsConfig(kind="measurements", rounds=rounds, last_steps=total - (rounds - 1) * each)
+    return settings("alone", each, data=data.model_dump())
 
 
 def from_measurements(measurement: Measurement, config: TrainConfig, folder: Path) -> Prior:
@@ -212,13 +215,14 @@ def main() -> None:
     parser.add_argument("--only", choices=["denoising", "posterior"])
     parser.add_argument("--folder", type=Path, help="keep the runs here and go on from what is there")
     options = parser.parse_args()
-    n, steps, rounds, draws, cases = (64, 12, 2, 16, 1) if options.quick else (512, 1500, 8, 100, 4)
+    n, steps, total, rounds = (64, 12, 16, 2) if options.quick else (512, 1500, 4000, 12)
+    draws, cases = (16, 1) if options.quick else (100, 4)
     record: dict[str, Any] = {"quick": options.quick}
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         if options.only != "posterior":
-            denoising(n, steps, rounds, folder, record, options.json)
+            denoising(n, steps, total, rounds, folder, record, options.json)
             write(options.json, record)
         if options.only != "denoising":
             posterior_distance(4 * n, steps, draws, cases, folder, record)

@@ -4,10 +4,12 @@ import torch
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
+from invdiff.operators.ct import ParallelCT
 from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
 from invdiff.random import generator
 from invdiff.reconstruction import HeldOut, Reconstruction
+from invdiff.reconstruction.settings import default_prior
 
 SIGMA = 0.3
 
@@ -65,3 +67,11 @@ def test_noise_levels_of_the_held_out_data_are_picked_with_them() -> None:
 def test_unknown_fraction_is_refused() -> None:
     with pytest.raises(InputError, match="fraction"):
         HeldOut(acquisition(1)[1], 0.0)
+
+
+def test_the_prior_is_chosen_by_what_is_known_of_the_image() -> None:
+    _, cplx = acquisition(1)
+    assert default_prior(cplx) == "mri"
+    op = ParallelCT((16, 16), torch.arange(4) * 0.7, 23)
+    for meta, name in (({}, "generic"), ({"mu_water_per_mm": 0.02}, "ct")):
+        assert default_prior(Measurement(torch.zeros(op.range_shape), op, Gaussian(0.1), meta=meta)) == name

@@ -10,7 +10,7 @@ from torch import Tensor
 from invdiff.datasets.phantoms.fields import band_field, choose, cover, grid, line_distance, smooth_field, uniform
 from invdiff.datasets.phantoms.tissue import contrast, finish, paint, vessels_and_lesions
 
-__all__ = ["body_phantom"]
+__all__ = ["body_phantom", "body_slice", "bone", "contour", "muscles"]
 
 
 def contour(
@@ -52,7 +52,7 @@ def muscles(rng: torch.Generator, size: int, scale: float, grey: dict[str, float
     """Muscle bellies divided by thin fat planes, with striations along a slowly turning direction."""
     planes, _ = line_distance(band_field(rng, size, uniform(rng, 0.25, 0.7) * scale, 0.4))
     image = torch.full((size, size), grey["muscle"])
-    image = image * (1.0 + 0.08 * smooth_field(rng, (size, size), 5.0))
+    image = image * (1.0 + 0.08 * grey["vary"] * smooth_field(rng, (size, size), 5.0))
     x, y = grid(size)
     angle = uniform(rng, 0.0, math.pi)
     along = math.cos(angle) * x + math.sin(angle) * y + 6.0 * smooth_field(rng, (size, size), 3.0)
@@ -69,7 +69,11 @@ def body_phantom(rng: torch.Generator, size: int = 256) -> Tensor:
     Skin, fat layer, muscle compartments, bones with dark rims and trabecular marrow, organs, vessels and
     pockets of air within random smooth contours; one body or two (legs) in view, or a part of one.
     """
-    grey = contrast(rng)
+    return finish(rng, body_slice(rng, size, contrast(rng)))
+
+
+def body_slice(rng: torch.Generator, size: int, grey: dict[str, float]) -> Tensor:
+    """A limb, a joint or a trunk in given grey values (see `tissue.contrast`), before the scanner."""
     x, y = grid(size)
     warp = uniform(rng, 0.0, 0.02) * size
     px = x + warp * smooth_field(rng, (size, size), 3.0)
@@ -101,8 +105,7 @@ def body_phantom(rng: torch.Generator, size: int = 256) -> Tensor:
             organs(rng, image, wide, high, centre, radius, flesh, grey)
         bones(rng, image, wide, high, centre, radius, flesh, grey, joint=not trunk and choose(rng, 0.4))
         vessels_and_lesions(rng, image, flesh, radius / 90.0, grey)
-    image = image * (1.0 + uniform(rng, 0.0, 0.05) * band_field(rng, size, uniform(rng, 3.0, 14.0), 0.6))
-    return finish(rng, image)
+    return image * (1.0 + grey["vary"] * uniform(rng, 0.0, 0.05) * band_field(rng, size, uniform(rng, 3.0, 14.0), 0.6))
 
 
 def organs(
@@ -121,7 +124,7 @@ def organs(
         angle, away = uniform(rng, 0.0, 2.0 * math.pi), radius * 0.8 * math.sqrt(uniform(rng))
         at = (centre[0] + away * math.cos(angle), centre[1] + away * math.sin(angle))
         depth = contour(rng, x, y, at, radius * uniform(rng, 0.07, 0.4), 0.3)
-        tone = tones[int(uniform(rng, 0, len(tones)))] * uniform(rng, 0.8, 1.2)
+        tone = tones[int(uniform(rng, 0, len(tones)))] * (1.0 + grey["vary"] * uniform(rng, -0.2, 0.2))
         paint(image, cover(depth + 1.5) * region, grey["fat"] * uniform(rng, 0.2, 1.0))
         paint(image, cover(depth, uniform(rng, 0.8, 2.5)) * region, tone)
         kind = uniform(rng)
@@ -131,7 +134,7 @@ def organs(
             paint(image, cover(depth - wall) * region, content)
         elif kind < 0.55:  # texture: ducts or lobules
             lines, _ = line_distance(band_field(rng, image.shape[-1], uniform(rng, 8.0, 24.0), 0.5))
-            tint = tone * uniform(rng, 0.5, 1.6)
+            tint = tone * (1.0 + grey["vary"] * uniform(rng, -0.5, 0.6))
             paint(image, cover(0.6 - lines.abs()) * cover(depth - 2.0) * region, tint)
 
 

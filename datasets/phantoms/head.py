@@ -1,4 +1,4 @@
-"""Procedural magnetic-resonance slices of a head.
+"""Procedural slices of a head.
 
 Every tissue is a level set of a depth or of a random field, painted from outside to inside with edges about
 one pixel wide. Cortical folds are zero level sets of a band-limited Gaussian field near the brain's surface:
@@ -16,7 +16,7 @@ from torch import Tensor
 from invdiff.datasets.phantoms.fields import band_field, choose, cover, grid, line_distance, smooth_field, uniform
 from invdiff.datasets.phantoms.tissue import contrast, ellipse, finish, paint, soft_tissue, vessels_and_lesions
 
-__all__ = ["head_phantom"]
+__all__ = ["head_phantom", "head_slice"]
 
 
 def cortex(
@@ -133,7 +133,11 @@ def head_phantom(rng: torch.Generator, size: int = 256) -> Tensor:
     skull, fluid, folded cortex, ventricles, nuclei, vessels, sometimes lesions, cerebellum and soft tissue, a
     smooth warp, a bias field and a random resolution.
     """
-    grey = contrast(rng)
+    return finish(rng, head_slice(rng, size, contrast(rng)))
+
+
+def head_slice(rng: torch.Generator, size: int, grey: dict[str, float]) -> Tensor:
+    """A head in given grey values (see `invdiff.datasets.phantoms.tissue.contrast`), before the scanner."""
     coronal = choose(rng, 0.4)
     x, y = grid(size)
     fill = 0.98 - 0.38 * uniform(rng) ** 1.5
@@ -196,9 +200,9 @@ def head_phantom(rng: torch.Generator, size: int = 256) -> Tensor:
     if choose(rng, 0.25):
         cerebellum(rng, matter, side, up, mm, grey)
     vessels_and_lesions(rng, matter, brain, mm, grey)
-    matter.mul_(1.0 + uniform(rng, 0.0, 0.06) * band_field(rng, size, uniform(rng, 3.0, 14.0), 0.6))
+    matter.mul_(1.0 + grey["vary"] * uniform(rng, 0.0, 0.06) * band_field(rng, size, uniform(rng, 3.0, 14.0), 0.6))
     if low_part and not stripped:
         other = soft_tissue(rng, size, mm, grey)
         paint(image, cover((edge + 4.0) * mm) * cover(-inside) * cover(-(limit - 3.0) * mm, 3.0), other)
     paint(image, brain, matter)
-    return finish(rng, image)
+    return image

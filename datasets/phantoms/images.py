@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from invdiff.datasets.phantoms.body import body_phantom
+from invdiff.datasets.phantoms.ct import ct_slice
 from invdiff.datasets.phantoms.fields import smooth_phase
 from invdiff.datasets.phantoms.head import head_phantom
 from invdiff.datasets.phantoms.leaves import dead_leaves
@@ -24,7 +25,7 @@ from invdiff.errors import InputError, UnknownNameError
 
 __all__ = ["KINDS", "body_phantom", "dead_leaves", "ground_truth", "head_phantom", "pool", "smooth_phase"]
 
-KINDS = {"head": head_phantom, "body": body_phantom, "leaves": dead_leaves}
+KINDS = {"head": head_phantom, "body": body_phantom, "leaves": dead_leaves, "ct": ct_slice}
 
 
 def ground_truth(rng: torch.Generator, size: int = 256) -> Tensor:
@@ -66,7 +67,7 @@ def pool(
 ) -> Tensor:
     """``n`` magnitude images, made in parallel: float16 (n, size, size).
 
-    Image ``i`` is of kind ``kinds[i % len(kinds)]`` ("head", "body" or "leaves") and has its own generator,
+    Image ``i`` is of kind ``kinds[i % len(kinds)]`` ("head", "body", "leaves" or "ct") and has its own generator,
     seeded by (seed, i): the same for any ``n`` and any number of ``workers`` (default: one per CPU). Workers
     are started afresh ("spawn"), so a script that calls this needs the usual ``__main__`` guard;
     ``workers=0`` stays in this process.

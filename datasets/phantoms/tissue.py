@@ -36,6 +36,7 @@ def contrast(rng: torch.Generator) -> dict[str, float]:
     # Long echo trains, thick slices and low fields weaken the contrast within the brain.
     grey["grey"] = grey["white"] + uniform(rng, 0.25, 1.1) * (grey["grey"] - grey["white"])
     grey["sulcus"] = grey["grey"] + uniform(rng, 0.2, 1.0) * (grey["fluid"] - grey["grey"])
+    grey["vary"] = 1.0  # how much tissues differ from place to place
     return grey
 
 
@@ -65,7 +66,7 @@ def spot(image: Tensor, region: Tensor, row: int, column: int, radius: float, so
 
 def soft_tissue(rng: torch.Generator, size: int, mm: float, grey: dict[str, float]) -> Tensor:
     """A mosaic of muscle, fat, fluid, bone and air as below the brain: blobs, planes and thin septa."""
-    image = grey["muscle"] * (1.0 + 0.1 * smooth_field(rng, (size, size), 6.0))
+    image = grey["muscle"] * (1.0 + 0.1 * grey["vary"] * smooth_field(rng, (size, size), 6.0))
     for name, width, level in (
         ("fat", 35.0, 0.5),
         ("grey", 40.0, 0.9),
@@ -85,6 +86,7 @@ def vessels_and_lesions(rng: torch.Generator, image: Tensor, region: Tensor, mm:
     """Thin winding lines, dots and (sometimes) soft lesions within ``region``, painted in place."""
     size = image.shape[-1]
     tone = uniform(rng, 0.7, 1.2) if choose(rng, 0.5) else 0.03
+    tone = grey.get("vessel", tone)
     lines, _ = line_distance(band_field(rng, size, uniform(rng, 22.0, 70.0) * mm, 0.4))
     patch = cover(4.0 * (smooth_field(rng, (size, size), 8.0) - uniform(rng, 0.5, 2.0)))
     paint(
@@ -99,6 +101,7 @@ def vessels_and_lesions(rng: torch.Generator, image: Tensor, region: Tensor, mm:
         spot(image, region, row, column, radius, uniform(rng, 0.8, 1.5), tone)
     if choose(rng, 0.35):
         value = uniform(rng, 0.05, 1.1)
+        value = grey.get("lesion", value)
         for _ in range(1 + int(8 * uniform(rng) ** 2)):
             row, column = (int(uniform(rng, 0.25, 0.75) * size) for _ in range(2))
             radius = (1.0 + 11.0 * uniform(rng) ** 3) * mm

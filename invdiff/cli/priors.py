@@ -22,7 +22,8 @@ def priors(
     """Show the priors that come with the package.
 
     Each with its card: data, steps, denoising PSNR by noise level on held-out phantoms, hash. With --data also on
-    images of your own (DICOM, NIfTI, fully sampled k-space, .npy), scaled as the prior expects.
+    images of your own (DICOM, NIfTI, fully sampled k-space, .npy), scaled as the prior expects; a prior in HU takes
+    those in HU alone.
     """
     check_output(json, option="--json")
     from invdiff.priors.loading import load_prior, shipped_priors
@@ -30,15 +31,18 @@ def priors(
     cards = shipped_priors()
     if not cards:
         typer.echo("no prior comes with this installation; invdiff train CONFIG makes one")
-    images = _images(data) if data is not None else []
+    found: dict[Any, list[Any]] = {}  # by unit: reading is done once for priors of the same
     for name, card in cards.items():
-        if images:
+        if data is not None:
             from tqdm import tqdm
 
             from invdiff.training.measure import denoising_table
 
-            shown = tqdm(images, desc=f"{name} denoises", unit="file", leave=False)
-            card["images"] = denoising_table(load_prior(name), shown, card["domain"])
+            prior = load_prior(name)
+            images = found[prior.units] if prior.units in found else found.setdefault(prior.units, _images(data, prior))
+            if images:
+                shown = tqdm(images, desc=f"{name} denoises", unit="file", leave=False)
+                card["images"] = denoising_table(prior, shown, card["domain"])
         typer.echo(name)
         for line in card_lines(card):
             typer.echo(f"  {line}")
@@ -72,9 +76,9 @@ def _psnr(name: str, row: dict[str, float]) -> str:
     return f"{name} " + ", ".join(f"{v} dB at sigma {k}" for k, v in row.items()) if row else ""
 
 
-def _images(folder: Path) -> list[Any]:
+def _images(folder: Path, prior: Any) -> list[Any]:
     from tqdm import tqdm
 
     from invdiff.training.measure import slices_of
 
-    return list(tqdm(slices_of(folder), desc=f"reading {folder}", unit="file", leave=False))
+    return list(tqdm(slices_of(folder, units=prior.units), desc=f"reading {folder}", unit="file", leave=False))

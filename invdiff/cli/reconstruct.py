@@ -56,7 +56,8 @@ def reconstruct(
     draws: Draws = 8,
     seed: Seed = 0,
     prior: Annotated[
-        str | None, typer.Option(help="A shipped prior or a .safetensors file.", show_default="mri; of real x generic")
+        str | None,
+        typer.Option(help="A shipped prior or a .safetensors file.", show_default="mri; of real x ct or generic"),
     ] = None,
     holdout: Annotated[
         float | None, typer.Option(help="Leave out this fraction of the data and judge by it.", show_default=False)
@@ -122,9 +123,14 @@ def reconstruct(
     """
     size_limit = memory_size(memory)
     if stations or _of_fields(prior):
-        from invdiff.cli.weather import by_quantity, run_weather
+        from invdiff.cli.weather import by_quantity, described, refuse, run_weather
         from invdiff.reconstruction.weather import Weather
 
+        refuse(
+            {"--simulate": bool(simulate), "--method": method != "auto", "--solver": solver is not None,
+             "--holdout": holdout is not None, "--volume": volume, "--slice": slice_number is not None,
+             "--format": format is not None}
+        )  # fmt: skip
         weather = Weather(
             draws, nfe or 10, seed, sigma, by_quantity(error, "--error"),
             by_quantity(representativeness, "--representativeness"), size_limit, workers, scheduler,
@@ -133,7 +139,7 @@ def reconstruct(
         check_output(png, ".png", "--png")
         check_output(json, option="--json")
         found = run_weather(file, stations or [], prior, out, png, json, weather)
-        typer.echo(f"\n{table(found)}\n\nwrote {', '.join(str(path) for path in (out, png, json) if path)}")
+        typer.echo(f"\n{described(found)}\n\nwrote {', '.join(str(path) for path in (out, png, json) if path)}")
         return
     check_result(out, format)
     check_output(png, ".png", "--png")

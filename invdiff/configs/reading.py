@@ -44,5 +44,9 @@ def read_config(name: str, model: type[Model], shipped: Path) -> Model:
         return model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
-        raise InputError(f"{path}: field {field}: {first['msg']} (found {first.get('input')!r})") from error
+        field = ".".join(str(part) for part in first["loc"])
+        if not field and isinstance(content, dict):  # fields that do not fit one another: the message names them
+            raise InputError(f"{path}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise InputError(
+            f"{path}: field {field or '(whole file)'}: {first['msg']} (found {first.get('input')!r})"
+        ) from error

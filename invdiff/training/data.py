@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from invdiff.training.data_config import DataConfig
-from invdiff.training.sources import Batch
+from invdiff.training.source import Batch
 
 __all__ = ["PatchStream", "PhantomSource", "make_pool"]
 
@@ -60,17 +60,18 @@ def _band_limit(images: Tensor, seed: int) -> Tensor:
 
 
 class PhantomSource:
-    """Patches of procedural images as training wants them: see `PatchStream` and `invdiff.training.sources`."""
+    """Patches of procedural images as training wants them: see `PatchStream` and `invdiff.training.source`."""
 
     def __init__(self, data: DataConfig, domain: str, seed: int, cache: Path) -> None:
         self.domain, self.channels, self.conditions = domain, (2 if domain == "complex" else 1), 2 * data.position
-        self.card: dict[str, Any] = {"units": {"kind": "relative", "quantile": 0.99, "value": 0.8}}
+        relative = {"kind": "relative", "quantile": 0.99, "value": 0.8}
+        self.card: dict[str, Any] = {"units": {"kind": "HU", "water": data.water} if data.water else relative}
         if data.position:
             self.card["condition"] = {"kind": "position"}
         seen = make_pool(data, data.seed, data.pool, cache)
         rest = make_pool(data, data.seed + _FAR, max(8, data.pool // 50), cache)
         self.streams = [
-            PatchStream(images, data.patch, domain, start, data.texture, data.position)
+            PatchStream(images, data.patch, domain, start, data.texture, data.position, data.water is None)
             for images, start in ((seen, seed), (rest, 1))
         ]
 
@@ -89,7 +90,8 @@ class PatchStream:
     Grain is a random field, white to pink, that multiplies the image: tissue is not as smooth as a drawing, and a
     prior that believes it is gives draws that are too certain. Complex images have a little of it across the phase.
 
-    Where `position` is on, patches are cut upright at the images' own scale, so that their place means something.
+    Where `position` is on, patches are cut upright at the images' own scale, so that their place means something;
+    where `scaled` is off, grey values stay what they are, for images in an absolute unit.
     """
 
     def __init__(
@@ -100,9 +102,10 @@ class PatchStream:
         seed: int,
         texture: float = 0.1,
         position: bool = False,
+        scaled: bool = True,
     ) -> None:
         self.images, self.patch, self.domain, self.seed, self.texture = images, patch, domain, seed, texture
-        self.position = position
+        self.position, self.scaled = position, scaled
 
     def batch(self, step: int, n: int) -> Tensor:
         """Return batch number `step`; the same for the same (seed, step, n) on every machine."""
@@ -122,13 +125,13 @@ class PatchStream:
             image = self.images[pools[i]][which[i]]
             if where is not None:
                 crop, where[i] = _placed(image.float(), self.patch, u[i][1], u[i][2])
-                out[i] = crop * (0.35 + 1.0 * u[i][5])
+                out[i] = crop * self._gain(u[i][5])
                 continue
             crop = self._zoomed(image, u[i][0], u[i][1], u[i][2], rng)
             if u[i][3] < 0.5:
                 crop = crop.flip(1)
             crop = torch.rot90(crop, int(u[i][4] * 4))
-            out[i] = crop * (0.35 + 1.0 * u[i][5])
+            out[i] = crop * self._gain(u[i][5])
         strength = self.texture * torch.rand(n, 1, 1, generator=rng) ** 2
         bright = out
         out = out * (1 + strength * _grain(rng, n, self.patch))
@@ -138,6 +141,9 @@ class PatchStream:
         phase = smooth_phase(rng, (n, self.patch, self.patch))
         cos, sin = phase.cos(), phase.sin()
         return torch.stack([out * cos - across * sin, out * sin + across * cos], 1), where
+
+    def _gain(self, u: float) -> float:
+        return 0.35 + u if self.scaled else 1.0
 
     def _zoomed(self, image: Tensor, how: float, down: float, right: float, rng: torch.Generator) -> Tensor:
         """A patch at the images' own scale, at half of it by averaging, or by keeping the inner half of k-space."""

@@ -15,12 +15,15 @@ class DataConfig(Strict):
     """Procedural images: how many to make, of what kinds, and how patches are cut from them."""
 
     kind: Literal["phantoms"] = "phantoms"
-    kinds: list[Literal["head", "body", "leaves"]] = ["head", "body", "leaves"]
+    kinds: list[Literal["head", "body", "leaves", "ct"]] = ["head", "body", "leaves"]
     pool: int = Field(2000, ge=8, description="images of each size, made once, then cut into patches again and again")
     sizes: list[Annotated[int, Field(ge=32)]] = Field([256, 128], min_length=1, description="pixels across")
     patch: int = Field(64, ge=16)
     texture: float = Field(0.1, ge=0, description="largest relative amplitude of the grain laid over the images")
     position: bool = Field(False, description="tell the network where in its image a patch lies; no flips, no zoom")
+    water: float | None = Field(
+        None, gt=0, description="value of water in the images, air 0, which are then not scaled; None: relative units"
+    )
     seed: int = 0
 
 
@@ -50,9 +53,10 @@ class MeasurementsConfig(Strict):
     paths: list[str] = Field([], description="measurement files, or folders of them")
     gaussian_rounds: int = Field(4, ge=0, description="rounds with a Gaussian field, before the network's")
     rounds: int = Field(3, ge=1, description="of drawing all images anew and training on them for `steps`")
+    last_steps: int | None = Field(None, ge=1, description="of the last round; None for as many as the others")
     draws: int = Field(1, ge=1, description="of each image in a round")
-    nfe: int = Field(20, ge=2, description="network evaluations per draw")
-    iterations: int = Field(2, ge=1, description="conjugate-gradient steps at each evaluation")
+    nfe: int = Field(16, ge=2, description="network evaluations per draw")
+    iterations: int = Field(3, ge=1, description="conjugate-gradient steps at each evaluation")
     sigma_max: float | None = Field(None, gt=0, description="where draws start; None for the prior's highest level")
     chunk: int = Field(64, ge=1, description="images drawn at once")
     patch: int | None = Field(None, ge=8, description="side of the training crops; None for whole images")

@@ -91,7 +91,8 @@ def _read(path: Path) -> tuple[Tensor, str]:
             if "measured data" not in str(error):
                 raise
             return _least_squares(read(path), path), ""
-    values = np.where(volume.mask, volume.values, 0) if volume.mask is not None else volume.values
+    nothing = -1000 if volume.units == "HU" else 0  # what stands where the file marks padding: air
+    values = np.where(volume.mask, volume.values, nothing) if volume.mask is not None else volume.values
     return torch.from_numpy(np.ascontiguousarray(values)), volume.units
 
 

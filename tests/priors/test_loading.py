@@ -12,6 +12,7 @@ import invdiff
 from invdiff.errors import DTypeError, FileError, FormatError, ShapeError
 from invdiff.networks.unet import UNet
 from invdiff.priors.adapters import NetworkPrior
+from invdiff.priors.base import Hounsfield, Units
 from invdiff.priors.loading import shipped_priors
 
 SHAPE = {"channels": [16, 16], "blocks": 1, "embedding": 16, "fold": 2}
@@ -36,7 +37,7 @@ def write(path: Path, card: object = CARD, **tensors: torch.Tensor) -> Path:
 def test_a_file_becomes_a_prior(tmp_path: Path) -> None:
     prior = invdiff.load_prior(write(tmp_path / "toy.safetensors"))
     assert (prior.domain, prior.scale, prior.sigma_max) == ("complex", 0.4, 5.0)
-    assert prior.units is not None and prior.units.value == 0.8
+    assert prior.units == Units(0.99, 0.8)
     assert len(prior.describe()["prior_sha256"]) == 64
     x = torch.randn(3, 1, 9, 10, dtype=torch.complex64)
     assert prior.denoise(x, torch.tensor([0.5])).shape == x.shape
@@ -44,6 +45,21 @@ def test_a_file_becomes_a_prior(tmp_path: Path) -> None:
         prior.check((1, 8, 8), "real")
     with pytest.raises(ShapeError, match="images"):
         prior.check((8,), "complex")
+
+
+def test_the_ct_prior_knows_hounsfield_units() -> None:
+    prior = invdiff.load_prior("ct")
+    assert prior.units == Hounsfield(0.4)
+    # a disc of fat or of water keeps its value under noise that hides the difference in a pixel (40 HU = 0.016)
+    x, y = torch.meshgrid(torch.arange(64) - 32, torch.arange(64) - 32, indexing="ij")
+    disc = (x**2 + y**2 < 24**2).float()
+    noise = 0.05 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    inner = x**2 + y**2 < 18**2
+    for value in (0.4, 0.36):
+        with torch.inference_mode():
+            found = prior.denoise(value * disc[None, None] + noise, torch.tensor([0.05]))
+        assert float(found[0, 0, inner].mean()) == pytest.approx(value, abs=0.008)
+        assert float((found[0, 0, inner] - value).square().mean().sqrt()) < 0.016
 
 
 def test_two_channels_are_real_and_imaginary_part() -> None:

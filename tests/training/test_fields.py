@@ -1,5 +1,6 @@
 """Training windows of fields from NetCDF: the split in time, anomalies, cross-fitting, and weights read back."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,36 @@ def test_windows_are_anomalies_of_their_times(tmp_path: Path) -> None:
     assert np.allclose(field.numpy(), x[hour - 1 : hour + 2], atol=2e-3)
     # a block's own climatology is not the others': anomalies of a block are from what has not seen it
     assert source.gaussians[0].tail != source.gaussians[1].tail and len(source.gaussians) == 4
+
+
+def test_a_year_of_360_days(tmp_path: Path) -> None:
+    """The cycle of the year is found beside that of the day, kept in the weights, and no part of the anomalies."""
+    import cftime
+
+    count, rng = 2 * 420, np.random.default_rng(1)
+    days = np.arange(count) / 2
+    day = cftime.Datetime360Day(2001, 1, 1)
+    time = np.array([day + timedelta(days=float(d)) for d in days])
+    cycle = 8 * np.cos(2 * np.pi * (days - 30) / 360)[:, None, None] * np.linspace(0.5, 1, 8)
+    x = 280 + cycle + 3 * (np.arange(count) % 2)[:, None, None] + rng.standard_normal((count, 6, 8))
+    coords = {
+        "time": time,
+        "latitude": ("latitude", LAT, {"units": "degrees_north"}),
+        "longitude": ("longitude", LON, {"units": "degrees_east"}),
+    }
+    xr.Dataset({"t2m": (("time", "latitude", "longitude"), x, {"units": "K"})}, coords).to_netcdf(tmp_path / "a.nc")
+    told = config(tmp_path / "a.nc", train_until="2002-01-30", offsets=[-12.0, 0.0])
+    source = FieldsSource(told.data, 0, 2.0)  # type: ignore[arg-type]
+    assert source.at[-1] < cftime.Datetime360Day(2002, 1, 30) <= source.rest_at[0]
+    assert float(source.calendar.std[0]) == pytest.approx(1.0, abs=0.05) and float(source.x.var()) < 1.1
+    assert float(source.rest.var()) < 1.2  # two months of the next year, which were not seen
+    normal = source.calendar.normal(np.array([cftime.Datetime360Day(2003, 7, 30)]))[0, 1]
+    east = torch.linspace(0.5, 1, 8)
+    assert torch.allclose(normal, (280 - 8 * east).expand(6, 8), atol=0.5)
+    prior = load_prior(train(told, tmp_path / "run", report=lambda line: None, progress=False))
+    assert isinstance(prior, FieldsPrior)
+    again = prior.calendar.normal(np.array([cftime.Datetime360Day(2003, 7, 30)]))[0, 1]
+    assert torch.allclose(again, normal, atol=0.02)
 
 
 def test_weights_are_read_back(tmp_path: Path) -> None:

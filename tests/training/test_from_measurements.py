@@ -18,13 +18,8 @@ from invdiff.priors.gaussian_field import GaussianFieldPrior, matern
 from invdiff.priors.loading import load_prior
 from invdiff.training.config import TrainConfig
 from invdiff.training.data_config import MeasurementsConfig
-from invdiff.training.from_measurements import (
-    DrawnImages,
-    _posterior_draws,
-    read_measurements,
-    train_from_measurements,
-    unit_of,
-)
+from invdiff.training.field_rounds import field_draws, first_field, fit_field, noise_field, noise_level
+from invdiff.training.from_measurements import DrawnImages, read_measurements, train_from_measurements, unit_of
 
 MEAN, SPECTRUM = 0.4 + 0.2j, matern((12, 12), 0.3, 3.0)
 
@@ -47,26 +42,59 @@ def settings(**options: object) -> TrainConfig:
     )
 
 
+def centred_fft(x: torch.Tensor) -> torch.Tensor:
+    axes = (-2, -1)
+    return torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(x, dim=axes), norm="ortho"), dim=axes)
+
+
 def silent(text: str) -> None:
     del text
 
 
+def test_draws_under_a_field_are_exact() -> None:
+    measurement, _ = acquisitions(1)
+    n, op = 120, measurement.operator
+    assert isinstance(op, MRI)
+    field = GaussianFieldPrior(SPECTRUM, MEAN, "complex")
+    draws = torch.cat([field_draws([measurement], field, seed) for seed in range(n)])
+    seen = op.mask.reshape(12, 12)
+    mean = centred_fft(field.mean)[0]  # Fourier entries are independent: each has its Wiener filter
+    gain = torch.where(seen, SPECTRUM / (SPECTRUM + 0.05**2), 0).float()
+    values = centred_fft(draws[:, 0])
+    expected = mean + gain * (measurement.data.reshape(12, 12) - mean)
+    variance = SPECTRUM.float() * (1 - gain)
+    error = (values.mean(0) - expected).abs().square() / (2 * variance / n)
+    assert float(error.mean()) == pytest.approx(1.0, abs=0.35)  # 144 exponential variates: 4 deviations are 0.33
+    spread = values.var(0) / (2 * variance)
+    assert float(spread[seen].mean()) == pytest.approx(1.0, abs=0.05)
+    assert float(spread[~seen].mean()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_first_field_is_free_of_noise() -> None:
+    measurement, _ = acquisitions(250, share=1.0)
+    field = first_field([measurement], noise_field([measurement], 0))
+    weak = SPECTRUM < 0.05**2
+    assert float(field.spectrum[weak].mean()) < float(SPECTRUM[weak].mean()) + 0.1 * 0.05**2
+    assert float(field.spectrum.mean()) == pytest.approx(float(SPECTRUM.mean()), rel=0.05)
+
+
+def test_noise_is_counted_where_there_are_data() -> None:
+    for share in (1.0, 0.4):
+        measurement, _ = acquisitions(100, share)
+        assert noise_level([measurement], 1) == pytest.approx(0.05, rel=0.03)
+
+
 def test_gaussian_rounds_find_the_spectrum_that_no_measurement_shows() -> None:
     measurement, _ = acquisitions(250)
-    data = MeasurementsConfig(kind="measurements", nfe=20, iterations=5, chunk=250)
-    op = measurement.operator
-    assert isinstance(op, MRI)
-    prior = GaussianFieldPrior.fit(cg(op.normal, op.adjoint(measurement.data), iterations=10))
-    blind = float(prior.spectrum.mean())
-    for k in range(8):
-        prior = GaussianFieldPrior.fit(_posterior_draws([measurement], prior, data, k, None, False))
+    blind = float(first_field([measurement], noise_field([measurement], 0)).spectrum.mean())
+    prior = fit_field([measurement], 8, 0, silent)
     truth = float(SPECTRUM.mean())
     # what is blind to half of k-space has half of the variance, and takes the mean, seen now and then, for more of it
-    assert float(prior.spectrum.mean()) == pytest.approx(truth, rel=0.2)
+    assert float(prior.spectrum.mean()) == pytest.approx(truth, rel=0.15)
     assert abs(blind / truth - 1) > 0.2
     low, high = (SPECTRUM > 0.3), (SPECTRUM < 0.02)
     for part in (low, high):
-        assert float(prior.spectrum[part].mean()) == pytest.approx(float(SPECTRUM[part].mean()), rel=0.35)
+        assert float(prior.spectrum[part].mean()) == pytest.approx(float(SPECTRUM[part].mean()), rel=0.2)
 
 
 def test_rounds_go_on_where_they_stopped(tmp_path: Path) -> None:
@@ -144,3 +172,13 @@ def test_least_squares_of_a_projector_stays_finite() -> None:
     assert isinstance(op, MRI)
     found = cg(op.normal, op.adjoint(op.forward(x)), iterations=10)
     torch.testing.assert_close(found, op.normal(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_last_round_may_be_longer(tmp_path: Path) -> None:
+    from invdiff.priors.loading import card_of
+
+    measurement, _ = acquisitions(40)
+    data = MeasurementsConfig(kind="measurements", gaussian_rounds=1, rounds=2, nfe=4, last_steps=5)
+    weights = train_from_measurements(settings(data=data), tmp_path, silent, False, [measurement])
+    assert card_of(weights)["steps"] == 5
+    assert card_of(tmp_path / "round_1" / weights.name)["steps"] == 3

@@ -8,8 +8,8 @@ import torch
 from invdiff.errors import FileError, FormatError, InputError
 from invdiff.priors.adapters.network import positions
 from invdiff.training.config import DataConfig, NetworkConfig, TrainConfig, load_config
-from invdiff.training.data import PatchStream, make_pool
-from invdiff.training.sources import Batch
+from invdiff.training.data import PatchStream, PhantomSource, make_pool
+from invdiff.training.source import Batch
 from invdiff.training.state import warm_start
 
 pytest.importorskip("accelerate", reason="training needs the extra 'train'")
@@ -29,6 +29,16 @@ def toy(steps: int, **options: object) -> TrainConfig:
         mixed_precision="no",
         **options,
     )
+
+
+def test_images_in_an_absolute_unit_are_not_scaled(tmp_path: Path) -> None:
+    config = DataConfig(kinds=["ct"], pool=8, sizes=[64], patch=64, texture=0, water=0.4)
+    source = PhantomSource(config, "real", 0, tmp_path)
+    assert source.card["units"] == {"kind": "HU", "water": 0.4}
+    pool = make_pool(config, 0, 8, tmp_path)[0].float()
+    for patch in source.batch(3, 6).x[:, 0]:  # the whole image, turned or mirrored
+        assert min(float((patch.sum() - x.sum()).abs()) for x in pool) < 1e-2
+        assert min(abs(float(patch.max() - x.max())) for x in pool) < 1e-6
 
 
 class Ramps:

@@ -10,6 +10,7 @@ import torch
 
 from invdiff.datasets.phantoms import KINDS, body_phantom, ground_truth, head, head_phantom, pool, smooth_phase
 from invdiff.datasets.phantoms.coils import coil_maps
+from invdiff.datasets.phantoms.ct import WATER, ct_slice, from_hounsfield
 from invdiff.datasets.phantoms.fields import band_field, cover, grid, line_distance, smooth_field
 from invdiff.datasets.phantoms.head import cortex
 from invdiff.datasets.phantoms.leaves import dead_leaves
@@ -37,8 +38,8 @@ def test_image_contract(kind: str, size: int) -> None:
         assert image.shape == (size, size)
         assert image.dtype == torch.float32
         assert torch.isfinite(image).all()
-        assert image.min() >= 0.0
-        assert image.max() <= (1.4 if kind == "leaves" else 1.2 + 1e-5)
+        assert image.min() >= (-0.4 if kind == "ct" else 0.0)  # sharp kernels overshoot at the edge of bone and air
+        assert image.max() <= {"leaves": 1.4, "ct": 1.6}.get(kind, 1.2 + 1e-5)
         assert image.std() > 0.03
 
 
@@ -58,6 +59,24 @@ def test_background_is_dark_and_object_is_not(make: Callable[[torch.Generator, i
     assert (dark > 0.1).float().mean() > 0.7  # nearly every field of view has air around the object
     assert (images > 0.2).float().mean((1, 2)).min() > 0.02
     assert (images > 0.2).float().mean() > 0.15
+
+
+def test_tomography_has_its_absolute_values() -> None:
+    images = torch.stack([ct_slice(generator(seed), 64) for seed in range(40)])
+    hu = 1000 * (images / WATER - 1)
+    soft, air, bone = (hu > -150) & (hu < 150), hu < -700, hu > 500
+    assert from_hounsfield(0) == WATER and from_hounsfield(-1000) == 0
+    for part, least in ((soft, 0.2), (air, 0.25), (bone, 0.01)):  # nearly all of it is one of the three
+        assert float(part.float().mean()) > least
+    assert float((soft | air | bone).float().mean()) > 0.85
+    assert float((hu > 1900).float().mean()) < 0.01
+    fat = ((hu > -130) & (hu < -60)).float().mean((1, 2))
+    assert float((fat > 0.01).float().mean()) > 0.5  # under the skin
+
+
+def test_small_tomographs_are_averages_of_fine_ones() -> None:
+    fine = ct_slice(generator(5), 256)
+    assert torch.allclose(ct_slice(generator(5), 64), fine.reshape(64, 4, 64, 4).mean((1, 3)), atol=1e-5)
 
 
 def test_cortex_folds_near_the_surface_only() -> None:
