@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -42,7 +43,4 @@ def at_once(shape: tuple[int, ...], device: torch.device) -> int:
     """How many images of that spatial shape go through a network together."""
     if device.type != "cpu":
         return 1 << 30
-    pixels = 1
-    for n in shape:
-        pixels *= n
-    return max(1, _PIXELS // pixels)
+    return max(1, _PIXELS // math.prod(shape))
