@@ -24,9 +24,9 @@ class MMPS(Guidance):
 
     Args:
         iterations: conjugate-gradient steps (1 to 5 in the paper).
-        tolerance: 0, or the share of its size, in the norm of V, to which an example's residual has to fall: it is done
-            then, and where all are the gradients that are left are saved. Each call starts from the solution of the one
-            before, which changes little over a step; that, the data's own smallness, is what many data need.
+        tolerance: share of its first size, in the norm of V, to which the residual of an example has to fall; the steps
+            end where all have. Each call then starts from the solution of the one before, which changes little over a
+            step. 0 makes all steps, from zero.
 
     Source: Rozet, Andry, Lanusse and Louppe, 2024, arXiv 2405.13712; starting from the last solution is ours.
     """

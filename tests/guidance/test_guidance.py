@@ -7,6 +7,7 @@ from torch import Tensor
 from invdiff.errors import InputError
 from invdiff.guidance import DDS, MMPS, DiffPIR, PiGDM
 from invdiff.guidance.base import NormalEquations
+from invdiff.guidance.mmps import solve
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.base import Operator
@@ -68,6 +69,22 @@ def test_mmps_stops_where_every_example_is_solved_and_each_by_itself(case: tuple
     alone = torch.cat([rough(x[i : i + 1], SIGMA) for i in range(len(x))])
     torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-9)
     assert float((together - exact).abs().max()) > 1e-4  # the tolerance was felt
+
+
+@pytest.mark.parametrize("near", [False, True])
+def test_a_solve_ends_at_its_tolerance_from_wherever_it_starts(near: bool) -> None:
+    rng, n = generator(3), 40
+    wide = 10 ** torch.linspace(-2, 2, n, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64, generator=rng))[0]
+    v, precision = turn.mT @ (wide[:, None] * turn), torch.diag(wide.flip(0))
+    rhs = torch.randn(5, n, dtype=torch.float64, generator=rng)
+    exact = torch.linalg.solve(torch.eye(n, dtype=torch.float64) + precision @ v, rhs.mT).mT
+    start = exact + 0.05 * torch.randn(exact.shape, dtype=torch.float64, generator=rng) * exact if near else None
+    w, vw = solve(lambda x: x @ v, lambda x: x @ precision, rhs, 500, 0.01, start)
+    torch.testing.assert_close(vw, w @ v, rtol=1e-9, atol=1e-9)
+    left = rhs - w - vw @ precision
+    share = ((left * (left @ v)).sum(1) / (rhs * (rhs @ v)).sum(1)).sqrt()
+    assert 1e-4 < float(share.min()) and float(share.max()) < 0.01
 
 
 @pytest.mark.parametrize("method", ["dds", "diffpir"])
