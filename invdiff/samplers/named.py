@@ -32,6 +32,7 @@ from invdiff.samplers.stsl_full import STSLFull
 from invdiff.samplers.svdd import SVDD
 from invdiff.samplers.tree import DTS
 from invdiff.solvers import DDIM, DPMpp2M, Renoise, Solver, named_solver
+from invdiff.solvers.dpmpp import DAMPING
 
 __all__ = [
     "automatic",
@@ -85,7 +86,7 @@ def mmps(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
     # Who pays for many steps wants exactness: on 64 x 64 Gaussian fields at 100 steps the bias is 0.08 of the
     # posterior's deviation with 20 iterations a step from zero, 0.02 with as many from the last step's solution.
     guidance = partial(MMPS, iterations=30, tolerance=1e-3)
-    stepper = solver or DPMpp2M(1.0, damping=0.3)
+    stepper = solver or DPMpp2M(1.0, DAMPING)
     return Guided(guidance, stepper, steps, name="mmps", exact_for="gaussian", uses_vjp=True)
 
 

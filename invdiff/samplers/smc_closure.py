@@ -21,11 +21,11 @@ from invdiff.priors.base import Prior
 from invdiff.random import Streams, generator
 from invdiff.samplers.smc_data import WhiteData, as_events, denoise_with_vjp, normal_rows
 from invdiff.samplers.smc_krylov import solve
+from invdiff.solvers.dpmpp import DAMPING, extrapolation
 
 __all__ = ["WHOLE", "ClosureBelief", "ClosureTwist"]
 
 WHOLE = 64  # data up to which the first look forms their covariance, so that the mean weight is the evidence
-DAMPING = 0.3  # see `invdiff.solvers.dpmpp.DPMpp2M`
 
 
 @dataclass
@@ -56,8 +56,8 @@ class ClosureBelief:
         now = self.mean + self.pull
         if s == 0:
             return now, none
-        c, h = (s / t) ** 2, math.log(t / s)
-        ahead = 0.0 if before is None else 0.5 * h / math.log(before / t) * math.exp(-DAMPING * h)
+        c = (s / t) ** 2
+        ahead = 0.0 if before is None else extrapolation(before, t, s, DAMPING)
         guided = now + ahead * (now - self.memory[:, 2] - self.memory[:, 3])
         n = as_events(normal_rows(rng, len(x), x[0].numel() * (2 if x.is_complex() else 1), x), x)
         return (c * self.memory[:, 4] + (1 - c) * guided).add(n, alpha=s * math.sqrt(1 - c)), none

@@ -35,7 +35,7 @@ from invdiff.solvers.compensation import fit_ratios
 from invdiff.solvers.ddim import DDIM
 from invdiff.solvers.deis import DEIS
 from invdiff.solvers.dpm3 import DPMv3
-from invdiff.solvers.dpmpp import DPMpp2M, DPMpp3M
+from invdiff.solvers.dpmpp import DAMPING, DPMpp2M, DPMpp3M
 from invdiff.solvers.dualfast import DualFast
 from invdiff.solvers.heavyball import GHVB, HeavyBall
 from invdiff.solvers.heun import Heun
@@ -85,7 +85,7 @@ _NAMED: dict[str, Callable[[], Solver]] = {
     "heun": Heun,
     "dpmpp2m": lambda: DPMpp2M(0.0),
     "dpmpp2m-sde": lambda: DPMpp2M(1.0),
-    "dpmpp2m-sde-damped": lambda: DPMpp2M(1.0, damping=0.3),
+    "dpmpp2m-sde-damped": lambda: DPMpp2M(1.0, DAMPING),
     "dpmpp3m": lambda: DPMpp3M(0.0),
     "dpmpp3m-sde": lambda: DPMpp3M(1.0),
     "deis": DEIS,
