@@ -16,6 +16,7 @@ from invdiff.engine.checkpoint import Checkpoint
 from invdiff.engine.distributed import connect, run_distributed
 from invdiff.engine.run import Watch, chunk_size, run
 from invdiff.errors import InputError
+from invdiff.guidance.base import Counts
 from invdiff.measurement import Measurement
 from invdiff.operators.base import LinearOperator
 from invdiff.posterior import Posterior
@@ -142,24 +143,23 @@ def sample(
     keeper = Checkpoint(Path(checkpoint), recipe, resume) if checkpoint is not None else None
     chunk = min(chunk, draws * measurement.n_problems)
     if workers is None and scheduler is None:
-        x, (nfe_spent, vjp_spent), log_weight = run(
-            method, prior, scaled, draws, seed, target, chunk, progress, keeper, watch
-        )
+        x, cost, log_weight = run(method, prior, scaled, draws, seed, target, chunk, progress, keeper, watch)
     else:
         with connect(workers, scheduler) as client:
             if progress:
                 print(f"workers: {client.dashboard_link}", file=sys.stderr)
-            x, (nfe_spent, vjp_spent), log_weight = run_distributed(
+            x, cost, log_weight = run_distributed(
                 client, method, prior, scaled, draws, seed, target, chunk, progress, keeper
             )
     x = x / factor
     if op.support is not None:
         x = x * op.support.cpu()
     fit = data_fit(measurement, x)
+    counts = Counts(*cost)
     diagnostics = {
         "seconds": round(time.monotonic() - began, 3),
-        "nfe": nfe_spent,
-        "vjp": vjp_spent,
+        "nfe": counts.nfe,
+        "vjp": counts.vjp,
         "chi2": fit.chi2,
         "chi2_ratio": fit.ratio,
     }
@@ -179,8 +179,8 @@ def sample(
         if getattr(method, "knows_evidence", lambda _: True)(measurement):
             posterior.diagnostics["log_evidence"] = evidence.tolist() if measurement.batched else float(evidence)
     scale = prior.scale / factor
-    remarks: list[str] = getattr(method, "remarks", list)()
-    posterior.diagnostics["warnings"] = [*warnings_of(fit, x, scale, posterior.diagnostics.get("ess")), *remarks]
+    shrunk = counts.shrunk / max(1, counts.weighed)
+    posterior.diagnostics["warnings"] = warnings_of(fit, x, scale, posterior.diagnostics.get("ess"), shrunk)
     if keeper and not keep:
         keeper.remove()
     return posterior

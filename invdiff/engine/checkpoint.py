@@ -19,7 +19,7 @@ from invdiff.solvers.base import State
 
 __all__ = ["Checkpoint", "Cost"]
 
-Cost = tuple[int, int]  # network evaluations and vector-Jacobian products of a chunk
+Cost = tuple[int, ...]  # what a chunk took: the fields of `invdiff.guidance.base.Counts`
 
 
 class Checkpoint:

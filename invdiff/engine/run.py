@@ -10,6 +10,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import astuple
 
 import torch
 from torch import Tensor
@@ -98,11 +99,11 @@ def assemble(
     out: Tensor, costs: list[Cost], weights: list[Tensor], problems: int, made: int, draws: int
 ) -> tuple[Tensor, Cost, Tensor | None]:
     """What `run` returns, of all units in order ``(problems made, *event)``, costs of chunks and their log-weights."""
-    nfe, vjp = (round(sum(c[i] for c in costs) / len(costs) * made / draws) for i in (0, 1))
+    cost = tuple(round(sum(each) / len(costs) * made / draws) for each in zip(*costs, strict=True))
     x = out.reshape(problems, made, *out.shape[1:])[:, :draws].transpose(0, 1)
     if not weights:
-        return x, (nfe, vjp), None
-    return x, (nfe, vjp), torch.cat(weights).reshape(problems, made)[:, :draws].T
+        return x, cost, None
+    return x, cost, torch.cat(weights).reshape(problems, made)[:, :draws].T
 
 
 def make_chunk(
@@ -123,11 +124,11 @@ def make_chunk(
     rng = Streams(seed, [(i // draws << 32) + i % draws for i in indices], device)
     like = torch.empty(len(indices), *measurement.operator.domain_shape, dtype=dtype, device=device)
     counts = sampler.counts
-    nfe, vjp = counts.nfe, counts.vjp
+    before = astuple(counts)
     resume, state = None, None
     if checkpoint and (found := checkpoint.resume(indices[0], rng, device)):
         resume, spent = found
-        nfe, vjp = nfe - spent[0], vjp - spent[1]
+        before = _less(before, spent)
     with torch.no_grad() if sampler.uses_vjp else torch.inference_mode():
         for state in sampler.steps(prior, part, like, rng, resume):
             if bar:
@@ -135,7 +136,7 @@ def make_chunk(
             if watch:
                 watch(state, part)
             if checkpoint and state.step < state.total:
-                checkpoint.keep(indices[0], state, rng, (counts.nfe - nfe, counts.vjp - vjp))
+                checkpoint.keep(indices[0], state, rng, _less(astuple(counts), before))
         if state is None:
             raise InputError(f"sampler {sampler.name} made no step")
         if state.x.shape != like.shape or state.x.dtype != like.dtype:
@@ -149,7 +150,11 @@ def make_chunk(
                 " data, or take more steps"
             )
         log_weight = None if state.log_weight is None else state.log_weight.double().cpu()
-        return state.x.cpu().clone(), (counts.nfe - nfe, counts.vjp - vjp), log_weight
+        return state.x.cpu().clone(), _less(astuple(counts), before), log_weight
+
+
+def _less(cost: Cost, other: Cost) -> Cost:
+    return tuple(a - b for a, b in zip(cost, other, strict=True))
 
 
 def dtype_of(measurement: Measurement) -> torch.dtype:

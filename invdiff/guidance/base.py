@@ -24,10 +24,15 @@ __all__ = ["Counts", "Guidance", "NormalEquations", "spread2"]
 
 @dataclass
 class Counts:
-    """Network evaluations and vector-Jacobian products so far; each counts once for the whole batch."""
+    """Network evaluations and vector-Jacobian products so far; each counts once for the whole batch.
+
+    Of populations also steps whose weights may be shrunk to keep it alive, and those where that was needed.
+    """
 
     nfe: int = 0
     vjp: int = 0
+    weighed: int = 0
+    shrunk: int = 0
 
 
 class Guidance:

@@ -102,7 +102,8 @@ class SMC:
         sigma_max, sigma_min, rho: the noise grid, `invdiff.schedules.karras`; None for the prior's own ends.
 
     With "closure" the weights are those of what is not Gaussian in the prior, to second order, and where a step's would
-    leave less than 0.7 of a population effective they are shrunk to a power that does not; `remarks` tells how often.
+    leave less than 0.7 of a population effective they are shrunk to a power that does not; a run in which that happens
+    often warns of it.
 
     Nonlinear operators are made linear inside the twist only ("moments" by regression, "krylov" and "pigdm" at the
     denoised image): the last weight is the exact likelihood.
@@ -146,7 +147,6 @@ class SMC:
         self.name = "mcgdiff" if twist == "mcgdiff" else "smc"
         self.uses_vjp = twist != "mcgdiff"
         self.counts = Counts()
-        self.powers: list[float] = []  # the least of each step whose weights may be shrunk
 
     def steps(
         self, prior: Prior, measurement: Measurement, like: Tensor, rng: Streams, resume: State | None = None
@@ -190,19 +190,9 @@ class SMC:
     def _gain(self, log_twist: Tensor) -> Tensor:
         """What a look of many data adds to the log-weights: no more than leaves `LIVELY` of a population."""
         log_twist, powers = tempered(log_twist, LIVELY)
-        self.powers.append(float(powers.min()))
+        self.counts.weighed += 1
+        self.counts.shrunk += bool((powers < 1).any())
         return log_twist
-
-    def remarks(self) -> list[str]:
-        """What the runs made by this object so far have to say for themselves."""
-        cut = [power for power in self.powers if power < 1]
-        if len(cut) <= len(self.powers) / 10:
-            return []
-        return [
-            f"smc had to shrink its weights in {len(cut)} of {len(self.powers)} steps (to the power {min(cut):.1g} at"
-            " worst) to keep its particles alive: with so many data the draws are between those of moment matching"
-            " (mmps) and the posterior"
-        ]
 
     def knows_evidence(self, measurement: Measurement) -> bool:
         """Whether the mean weight is ``p(y)``: of many data the determinants in it are cut short."""

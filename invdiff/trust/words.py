@@ -16,6 +16,7 @@ __all__ = ["DataFit", "data_fit", "held_out_warning", "warnings_of"]
 MATERIAL = 1.2  # a ratio that is nearer to 1 than this changes no conclusion, however significant it is
 ERRORS = 4.0  # standard errors before a ratio counts as different from 1
 ALIKE = 1e-2  # deviation of the draws, in units of the prior's scale or of the noise, below which they count as one
+SHRUNK = 0.1  # share of steps below which it is chance
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def data_fit(measurement: Measurement, x: Tensor) -> DataFit:
     return DataFit(chi2, measurement.count * problems, chi2 / measurement.count, math.sqrt(spread / problems))
 
 
-def warnings_of(fit: DataFit, x: Tensor, scale: float, ess: float | None = None) -> list[str]:
+def warnings_of(fit: DataFit, x: Tensor, scale: float, ess: float | None = None, shrunk: float = 0.0) -> list[str]:
     """What a user should know about draws x ``(draws, problems, *event)``, one sentence each; empty where all is well.
 
     Args:
@@ -64,6 +65,7 @@ def warnings_of(fit: DataFit, x: Tensor, scale: float, ess: float | None = None)
         x: the draws.
         scale: the prior's standard deviation in the unit of x.
         ess: effective number of weighted draws.
+        shrunk: share of the steps in which a population's weights had to be shrunk.
     """
     found = []
     error = ERRORS * math.sqrt(2 / fit.count)
@@ -82,6 +84,11 @@ def warnings_of(fit: DataFit, x: Tensor, scale: float, ess: float | None = None)
             )
     if ess is not None and ess < max(2.0, 0.1 * len(x)) and len(x) > 2:
         found.append(f"few draws carry the weight: {ess:.2g} effective draws of {len(x)}")
+    if shrunk > SHRUNK:
+        found.append(
+            f"in {shrunk:.0%} of the steps the particles' weights were shrunk to keep them alive: with so many data the"
+            " draws are between those of moment matching (mmps) and the posterior"
+        )
     return found
 
 

@@ -60,7 +60,7 @@ def test_a_killed_worker_costs_only_its_chunk(measurement, tmp_path):
             client, made, slow(0.1), measurement, 6, 0, CPU, 2, progress=False, checkpoint=keeper
         )
         assert killed[0] not in client.run(os.getpid).values()  # it is dead, and another took its place or its work
-    assert torch.equal(x, serial[0]) and cost == serial[1] == (10, 0) and weights is None
+    assert torch.equal(x, serial[0]) and cost == serial[1] == (10, 0, 0, 0) and weights is None
     assert len(list((tmp_path / "c.ckpt").glob("chunk-*"))) == 3
 
 
