@@ -84,6 +84,8 @@ def sample(
     Raises:
         InputError, ShapeError, DTypeError, UnknownNameError: see the message; nothing is computed then.
     """
+    from invdiff import __version__
+
     if not isinstance(draws, int) or draws < 1:
         raise InputError(f"draws = {draws!r}; it expects an integer of at least 1")
     if isinstance(prior, (str, Path)):
@@ -131,6 +133,8 @@ def sample(
     if chunk < 1:
         raise InputError(f"batch = {batch}; it expects 'auto' or an integer of at least 1")
     recipe = {
+        "source": f"invdiff {__version__}",
+        "torch_version": torch.__version__,
         "sampler": method.name,
         "options": repr(_options(method)),
         "draws": draws,
@@ -216,13 +220,9 @@ def _digest(tensor: Tensor) -> str:
 
 
 def _provenance(recipe: dict[str, Any], measurement: Measurement, factor: float) -> dict[str, Any]:
-    from invdiff import __version__
-
     kept = {k: v for k, v in measurement.meta.items() if isinstance(v, (str, int, float))}
     linear = isinstance(measurement.operator, LinearOperator)
     return {
-        "source": f"invdiff {__version__}",
-        "torch_version": torch.__version__,
         "operator": repr(measurement.operator),
         "linear": int(linear),
         "scale_to_prior_unit": factor,

@@ -105,6 +105,9 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
         draw(measurement, **options, checkpoint=folder)
     with pytest.raises(FileError, match="other options"):
         draw(measurement, **options, checkpoint=folder, resume=True, seed=3)
+    with monkeypatch.context() as later, pytest.raises(FileError, match="versions"):
+        later.setattr(invdiff, "__version__", "9.0.0")
+        draw(measurement, **options, checkpoint=folder, resume=True)
     steps: list[int] = []
     again = invdiff.sample(
         measurement, denoise, "dds", 5, nfe=8, progress=False, checkpoint=folder, resume=True,

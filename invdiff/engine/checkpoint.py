@@ -27,7 +27,7 @@ class Checkpoint:
 
     Args:
         folder: where; made if absent.
-        recipe: everything that determines the draws (options, seed, prior hash, data hash), JSON-able.
+        recipe: everything that determines the draws (versions, options, seed, prior hash, data hash), JSON-able.
         resume: go on from what is there; otherwise a folder left over is an error.
         every: seconds between two states of a chunk under way.
 
@@ -46,7 +46,7 @@ class Checkpoint:
                 )
             if note.read_text(encoding="utf-8") != text:
                 raise FileError(
-                    f"{folder} belongs to a run with other options or data; it cannot be resumed with these"
+                    f"{folder} belongs to a run with other options, data or versions; it cannot be resumed with these"
                 )
         else:
             try:
