@@ -91,9 +91,7 @@ def _read(path: Path) -> tuple[Tensor, str]:
             if "measured data" not in str(error):
                 raise
             return _least_squares(read(path), path), ""
-    nothing = -1000 if volume.units == "HU" else 0  # what stands where the file marks padding: air
-    values = np.where(volume.mask, volume.values, nothing) if volume.mask is not None else volume.values
-    return torch.from_numpy(np.ascontiguousarray(values)), volume.units
+    return torch.from_numpy(np.ascontiguousarray(volume.values)), volume.units
 
 
 def _plain_array(path: Path) -> NDArray[np.float32] | None:

@@ -82,9 +82,7 @@ def test_a_solve_ends_at_its_tolerance_from_wherever_it_starts(near: bool) -> No
     start = exact + 1e-3 * torch.randn(exact.shape, dtype=torch.float64, generator=rng) * exact if near else None
     if start is not None:
         first = rhs - start - start @ v @ precision
-        assert (
-            0.02 < float((first * (first @ v)).sum() / (rhs * (rhs @ v)).sum()) ** 0.5 < 1
-        )  # it helps, and is not the end
+        assert 0.02 < float((first * (first @ v)).sum() / (rhs * (rhs @ v)).sum()) ** 0.5 < 1  # of use, not the end
     w, vw = solve(lambda x: x @ v, lambda x: x @ precision, rhs, 500, 0.01, start)
     torch.testing.assert_close(vw, w @ v, rtol=1e-9, atol=1e-9)
     left = rhs - w - vw @ precision
