@@ -6,6 +6,7 @@ import hashlib
 import math
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +211,16 @@ def pick_device(device: str | torch.device, measurement: Measurement | None = No
 
 def _options(method: Sampler) -> dict[str, Any]:
     plain = {k: v for k, v in vars(method).items() if isinstance(v, (int, float, str, bool, type(None)))}
+    plain |= {k: _told(v) for k, v in vars(method).items() if callable(v)}
     solver = getattr(method, "solver", None)
     return plain | ({"solver": {"name": solver.name, **vars(solver)}} if solver is not None else {})
+
+
+def _told(function: Any) -> Any:
+    """What a guidance or a grid is made from, without addresses in memory."""
+    if isinstance(function, partial):
+        return _told(function.func), function.args, function.keywords
+    return getattr(function, "__qualname__", type(function).__name__)
 
 
 def _digest(tensor: Tensor) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from invdiff.errors import InputError
 
-__all__ = ["at", "geometric", "karras", "refined"]
+__all__ = ["at", "ddpm", "geometric", "karras", "refined"]
 
 
 def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> list[float]:
@@ -28,6 +28,26 @@ def geometric(sigma_min: float, sigma_max: float, steps: int) -> list[float]:
     if steps == 1:
         return [sigma_max, 0.0]
     return [sigma_max * (sigma_min / sigma_max) ** (i / (steps - 1)) for i in range(steps)] + [0.0]
+
+
+def ddpm(sigma_min: float, sigma_max: float, steps: int, power: float = 1.0) -> list[float]:
+    """Return steps + 1 levels of the schedule whose variances grow linearly from 1e-4 to 0.02, then 0.
+
+    ``sigma = c sqrt(e^{0.1 u + 9.95 u^2} - 1)`` in its time u, with c such that u = 1 is sigma_max. u falls from there
+    to that of sigma_min as ``1 - (i/(steps-1))^power``: evenly, or for a power below 1 with more steps at small levels.
+
+    Source: Ho et al., 2020, arXiv 2006.11239, in continuous time as Song et al., 2021, arXiv 2011.13456, appendix C.
+    Raises InputError.
+    """
+    _check(sigma_min, sigma_max, steps)
+    if power <= 0:
+        raise InputError(f"power = {power}; expected above 0")
+    if steps == 1:
+        return [sigma_max, 0.0]
+    c = sigma_max / math.sqrt(math.expm1(10.05))
+    least = (math.sqrt(0.01 + 39.8 * math.log1p((sigma_min / c) ** 2)) - 0.1) / 19.9
+    times = [1 - (1 - least) * (i / (steps - 1)) ** power for i in range(steps)]
+    return [c * math.sqrt(math.expm1(0.1 * u + 9.95 * u * u)) for u in times] + [0.0]
 
 
 def at(sigmas: Sequence[float], position: float) -> float:

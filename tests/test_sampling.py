@@ -1,5 +1,6 @@
 """The public door: `invdiff.sample`, its chunks, seeds, checkpoints and refusals."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from torch import Tensor
 
 import invdiff
 from invdiff.errors import DTypeError, FileError, InputError, InvdiffError, ShapeError, UnknownNameError
+from invdiff.guidance import DDS
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity, Matrix
 from invdiff.priors.base import CallablePrior, Prior, Units, as_prior
 from invdiff.random import generator
-from invdiff.solvers import State
+from invdiff.samplers.guided import Guided
+from invdiff.schedules import ddpm, karras
+from invdiff.solvers import DDIM, State
 from invdiff.units import rescale
 
 D = 6
@@ -117,6 +121,23 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert again.diagnostics["nfe"] == 8, "the cost is that of the whole run, not of its last part"
     assert len(steps) < 8 * -(-5 // batch), "nothing was taken from the checkpoint"
     assert not folder.exists()
+
+
+def test_a_run_is_not_continued_under_another_guidance(measurement: invdiff.Measurement, tmp_path: Path) -> None:
+    def under(iterations: int, grid: Any = karras) -> Guided:
+        return Guided(partial(DDS, iterations=iterations), DDIM(1.0), 8, grid=grid)
+
+    def watch(state: State, part: invdiff.Measurement) -> None:
+        raise _Stop
+
+    folder = tmp_path / "o.ckpt"
+    with pytest.raises(_Stop):
+        draw(measurement, sampler=under(2), nfe=None, checkpoint=folder, watch=watch)
+    for other in (under(3), under(2, ddpm), under(2, partial(ddpm, power=0.5))):
+        with pytest.raises(FileError, match="other options"):
+            draw(measurement, sampler=other, nfe=None, checkpoint=folder, resume=True)
+    again = draw(measurement, sampler=under(2), nfe=None, checkpoint=folder, resume=True)
+    np.testing.assert_array_equal(again, draw(measurement, sampler=under(2), nfe=None))
 
 
 def test_a_damaged_checkpoint_is_named(measurement: invdiff.Measurement, tmp_path: Path) -> None:

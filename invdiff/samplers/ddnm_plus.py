@@ -19,7 +19,7 @@ from invdiff.random import Streams
 from invdiff.samplers.base import start
 from invdiff.samplers.ddrm import spectral_step
 from invdiff.samplers.spectrum import spectrum
-from invdiff.schedules import karras
+from invdiff.schedules import ddpm
 from invdiff.solvers.base import State
 
 __all__ = ["DDNMPlus"]
@@ -42,7 +42,7 @@ class DDNMPlus:
         repeats: r, how often a level is repeated after going back to it by adding noise (the paper's time travel of
             length 1); it uses 1 for most tasks, 3 for the hard ones.
         iterations: conjugate-gradient steps of A^+ in the simplified form.
-        nfe: network evaluations in all; the paper uses 100.
+        nfe: network evaluations in all; the paper uses 100. The levels are those of `invdiff.samplers.ddrm.DDRM`.
 
     Source: Wang, Yu and Zhang, 2023, arXiv 2212.00490, eq. 17-19, algorithm 2 and appendix I.
     Raises InputError: values out of range, a nonlinear operator, noise that is not Gaussian, or (in the simplified
@@ -67,7 +67,7 @@ class DDNMPlus:
         """Yield a state after each noise level."""
         step = self._step(measurement)
         total = self.nfe // self.repeats
-        sigmas = karras(prior.sigma_min, prior.sigma_max, total)
+        sigmas = ddpm(prior.sigma_min, prior.sigma_max, total, 0.5)
         x, first = (start(like, sigmas[0], rng), 0) if resume is None else (resume.x, resume.step)
         for i in range(first, total):
             t, s = sigmas[i], sigmas[i + 1]

@@ -17,6 +17,8 @@ from invdiff.solvers.base import Solver, State, steps_within
 
 __all__ = ["Guided"]
 
+Grid = Callable[[float, float, int], list[float]]
+
 
 class Guided:
     """Integrate the posterior denoiser ``guidance(x, sigma)`` from noise to a draw.
@@ -26,7 +28,7 @@ class Guided:
         solver: see `invdiff.solvers`.
         nfe: network evaluations per draw (the number of steps is what the solver makes of them).
         sigma_max, sigma_min: ends of the noise grid in the prior's unit; None for the prior's own.
-        rho: curvature of the Karras grid.
+        grid: ``(sigma_min, sigma_max, steps) -> levels``, one of `invdiff.schedules`.
         name: for results.
     """
 
@@ -39,13 +41,13 @@ class Guided:
         nfe: int = 50,
         sigma_max: float | None = None,
         sigma_min: float | None = None,
-        rho: float = 7.0,
+        grid: Grid = karras,
         name: str = "guided",
         exact_for: str = "none",
         uses_vjp: bool = True,
     ) -> None:
         steps_within(solver, nfe)  # raises where it is not one step
-        self.guidance, self.solver, self.nfe, self.rho, self.name = guidance, solver, nfe, rho, name
+        self.guidance, self.solver, self.nfe, self.grid, self.name = guidance, solver, nfe, grid, name
         self.sigma_max, self.sigma_min = sigma_max, sigma_min
         self.exact_for, self.uses_vjp = exact_for, uses_vjp
         self.counts = Counts()
@@ -53,7 +55,7 @@ class Guided:
     def sigmas(self, prior: Prior) -> list[float]:
         """The noise levels of a run, descending, 0 last."""
         steps = steps_within(self.solver, self.nfe)
-        return karras(self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max, steps, self.rho)
+        return self.grid(self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max, steps)
 
     def steps(
         self, prior: Prior, measurement: Measurement, like: Tensor, rng: Streams, resume: State | None = None

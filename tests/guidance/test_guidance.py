@@ -94,7 +94,7 @@ def test_a_solve_ends_at_its_tolerance_from_wherever_it_starts(near: bool) -> No
 def test_proximal_methods_solve_their_problem(case: tuple[Normal, Measurement, Tensor], method: str) -> None:
     prior, measurement, x = case
     v = prior.scale**2
-    weight = {"dds": v * SIGMA**2 / (v + SIGMA**2), "diffpir": SIGMA**2 / 7.0}[method]
+    weight = {"dds": v * SIGMA**2 / (v + SIGMA**2), "diffpir": SIGMA**2 / (7 / 4)}[method]
     exact = dense(prior, measurement, weight * torch.eye(D, dtype=x.dtype), prior.denoise(x, torch.tensor(SIGMA)))
     guidance = DDS(prior, measurement, iterations=D) if method == "dds" else DiffPIR(prior, measurement, iterations=D)
     torch.testing.assert_close(guidance(x, SIGMA), exact, rtol=1e-6, atol=1e-6)

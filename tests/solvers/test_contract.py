@@ -5,7 +5,7 @@ import torch
 
 from invdiff.errors import InputError, UnknownNameError
 from invdiff.random import Streams, generator
-from invdiff.schedules import at, geometric, karras, refined
+from invdiff.schedules import at, ddpm, geometric, karras, refined
 from invdiff.solvers import (
     DDIM,
     DEIS,
@@ -161,6 +161,7 @@ def test_dpmpp2m_by_hand():
         (lambda: Scheduled(Plan((4,), (True,), (0.0,))), "orders"),
         (lambda: karras(1.0, 0.5, 3), "sigma"),
         (lambda: geometric(0.1, 1.0, 0), "steps"),
+        (lambda: ddpm(0.1, 1.0, 5, 0.0), "power"),
         (lambda: at(GRID, 6.5), "position"),
         (lambda: refined(GRID, 0), "refined"),
         (lambda: steps_within(named_solver("pndm"), 9), "pndm"),
@@ -181,13 +182,24 @@ def test_unknown_names_list_the_known():
 
 
 def test_grids_end_at_zero_and_fall():
-    for grid in (karras(0.01, 10.0, 9), geometric(0.01, 10.0, 9)):
+    for grid in (karras(0.01, 10.0, 9), geometric(0.01, 10.0, 9), ddpm(0.01, 10.0, 9), ddpm(0.01, 10.0, 9, 0.5)):
         assert len(grid) == 10 and grid[-1] == 0
         assert all(a > b for a, b in zip(grid, grid[1:], strict=False))
         assert grid[0] == pytest.approx(10.0) and grid[-2] == pytest.approx(0.01)
         fine = refined(grid, 3)
         assert fine[::3] == pytest.approx([*grid[:-1]]) and len(fine) == 8 * 3 + 2 and fine[-1] == 0
         assert at(grid, 2.5) == pytest.approx((grid[2] * grid[3]) ** 0.5)
+
+
+def test_the_linear_schedule_is_that_of_a_thousand_steps():
+    kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    levels = ((1 - kept) / kept).sqrt().flip(0)
+    high, low = float(levels[0]), float(levels[-1])
+    even = torch.tensor(ddpm(low, high, 1000)[:-1], dtype=torch.float64)
+    assert float((even / levels).log().abs()[:900].max()) < 0.05  # steps of 2 % against continuous time
+    sparse = torch.tensor(ddpm(low, high, 101, 0.5)[:-1], dtype=torch.float64)
+    where = (1000 * (torch.arange(101, dtype=torch.float64) / 100).sqrt()).long().clamp(max=999)
+    assert float((sparse / levels[where]).log().abs()[:80].max()) < 0.05
 
 
 def test_a_checkpoint_keeps_the_memory(tmp_path):
