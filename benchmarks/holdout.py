@@ -28,8 +28,9 @@ from invdiff.baselines.tune import tune
 from invdiff.baselines.tv import tv
 from invdiff.baselines.wavelet import wavelet
 from invdiff.baselines.zero_filled import zero_filled
-from invdiff.reconstruction import TEXTURE
-from invdiff.units import with_texture
+from invdiff.reconstruction import Settings
+from invdiff.reconstruction.texture import broadened
+from invdiff.samplers.named import sampler as named_sampler
 from invdiff.validation.holdout import held_out, nrmse, predict, score, split
 
 Method = Callable[[invdiff.Measurement, float], Tensor]
@@ -86,15 +87,14 @@ def study(measurement: invdiff.Measurement, args: argparse.Namespace, seed: int)
         add(name, each, nrmse=best.score, strength=best.strength, interior=best.interior)
     for name in args.sampler:
         began = time.perf_counter()
-        prior = with_texture(invdiff.load_prior(args.prior), train, args.texture)
-        posterior = invdiff.sample(
-            train, prior, name, args.draws, nfe=args.nfe, seed=0, device=args.device, progress=False
-        )
+        sampler, settings = named_sampler(name, args.nfe), Settings(texture=args.texture, report=print)
+        prior, texture = broadened(train, invdiff.load_prior(args.prior), sampler, settings)
+        posterior = invdiff.sample(train, prior, sampler, args.draws, seed=0, device=args.device, progress=False)
         seconds = time.perf_counter() - began
         draws = torch.as_tensor(posterior.draws.values).reshape(args.draws, *op.domain_shape)
         found = score(y, predict(op, draws, held), sigma)  # type: ignore[arg-type]
         figures = {key.removeprefix("holdout_"): value for key, value in found.items()}
-        add(name, seconds, **figures, draws=args.draws, nfe=posterior.diagnostics.get("nfe"))
+        add(name, seconds, **figures, texture=texture, draws=args.draws, nfe=posterior.diagnostics.get("nfe"))
     return rows
 
 
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="leave sigpy out")
     parser.add_argument("--sampler", action="append", default=[], help="posterior sampler to judge; may be repeated")
     parser.add_argument("--prior", default="mri", help="prior of the samplers")
-    parser.add_argument("--texture", type=float, default=TEXTURE, help="as of invdiff reconstruct")
+    parser.add_argument("--texture", type=float, default=None, help="as of invdiff reconstruct")
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--nfe", type=int, default=None)
     parser.add_argument("--device", default="auto", help="where the samplers run")

@@ -64,7 +64,11 @@ def reconstruct(
     ] = None,
     texture: Annotated[
         float | None,
-        typer.Option(help="Fine detail unknown to a shipped prior, in units of the noise.", min=0, show_default="2"),
+        typer.Option(
+            help="MRI: fine detail unknown to the prior, over the noise.",
+            min=0,
+            show_default="0, 1 or 2, as the data need",
+        ),
     ] = None,
     sigma: Annotated[
         float | None, typer.Option(help="Noise level of a file's data, per real component.", show_default="estimated")
@@ -158,14 +162,13 @@ def reconstruct(
     scan = scans.scan_of(simulate, options)
     from invdiff.reconstruction import Settings, check_place, read_case, write
     from invdiff.reconstruction import reconstruct as run
-    from invdiff.reconstruction.settings import TEXTURE
     from invdiff.sampling import pick_device
 
     given = {name: value for name, value in reader.items() if value is not None}
     settings = Settings(
         method, prior, draws, nfe, solver, seed, holdout=holdout, alone=alone, memory=size_limit, checkpoint=folder,
         resume=resume,
-        workers=workers, scheduler=scheduler, report=_say, texture=TEXTURE if texture is None else texture,
+        workers=workers, scheduler=scheduler, report=_say, texture=texture,
     )  # fmt: skip
     try:
         case = read_case(file, scan, chosen, seed, **given)

@@ -8,7 +8,8 @@
 `write`            results to files, with their provenance (``outputs``)
 =================  =========================================================================
 
-``draw`` is where samplers are run, ``classical`` what they are compared with, ``scores`` the comparison.
+``draw`` is where samplers are run, ``texture`` what their prior is given for them, ``classical`` what they are compared
+with, ``scores`` the comparison.
 """
 
 from __future__ import annotations
@@ -18,6 +19,6 @@ from invdiff.reconstruction.inputs import read_case
 from invdiff.reconstruction.outputs import check_place, write
 from invdiff.reconstruction.result import Reconstruction
 from invdiff.reconstruction.run import reconstruct
-from invdiff.reconstruction.settings import TEXTURE, Settings
+from invdiff.reconstruction.settings import Settings
 
-__all__ = ["TEXTURE", "HeldOut", "Reconstruction", "Settings", "check_place", "read_case", "reconstruct", "write"]
+__all__ = ["HeldOut", "Reconstruction", "Settings", "check_place", "read_case", "reconstruct", "write"]

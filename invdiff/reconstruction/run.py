@@ -22,11 +22,11 @@ from invdiff.reconstruction.provenance import versions
 from invdiff.reconstruction.result import Reconstruction, misfit, single
 from invdiff.reconstruction.scores import rows
 from invdiff.reconstruction.settings import Settings, default_prior
+from invdiff.reconstruction.texture import broadened
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.simulation.case import Case
 from invdiff.trust.words import held_out_warning
-from invdiff.units import with_texture
 from invdiff.validation.holdout import score
 
 __all__ = ["reconstruct"]
@@ -48,6 +48,7 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
     held = HeldOut(case.measurement, settings.holdout) if settings.holdout is not None else None
     used = held.train if held else case.measurement
     classical = beside(used, settings.method, held, case.truth, settings.report, settings.alone)
+    texture = 0.0
     if chosen is None:
         name, strength = settings.method, classical[settings.method].strength
         posterior = single(used, classical[name].x)
@@ -56,7 +57,7 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
         sampler, prior = chosen
         name = sampler.name
         if used.operator.domain == "complex":
-            prior = with_texture(prior, used, settings.texture)
+            prior, texture = broadened(used, prior, sampler, settings)
         posterior = draw(used, prior, sampler, settings)
     done = Reconstruction(posterior, used, {key: tuned.x for key, tuned in classical.items()}, truth=case.truth)
     if held:
@@ -80,7 +81,7 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
     done.figures["warnings"] = posterior.diagnostics.get("warnings", [])
     posterior.dataset.attrs |= {
         "method": settings.method,
-        "options": settings.plain("prior_texture" in posterior.dataset.attrs),
+        "options": settings.plain(texture),
         **versions(),
     }
     if "rows" in done.figures:

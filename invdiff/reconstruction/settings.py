@@ -13,9 +13,7 @@ from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.sampling import DEFAULT_MEMORY
 
-__all__ = ["TEXTURE", "Settings", "default_prior"]
-
-TEXTURE = 2.0  # chosen among 0, 1 and 2 on one split of one acquisition (benchmarks/results/README.md)
+__all__ = ["Settings", "default_prior"]
 
 
 def _silent(line: str) -> None:
@@ -33,7 +31,8 @@ class Settings:
         draws, nfe, solver, seed, memory, checkpoint, resume, progress, watch, workers, scheduler: as in
             `invdiff.sample`.
         texture: fine detail that the prior does not know (`invdiff.priors.textured.Textured`), as a multiple of the
-            noise that a fully sampled image would have; for network priors of relative unit and MRI alone.
+            noise that a fully sampled image would have; for network priors of relative unit and MRI alone. None for
+            what the data need (`invdiff.reconstruction.texture`).
         holdout: leave out this fraction of the measured positions (split seed 0) and report how well they are
             predicted by the draws and by each classical method at the best of its strengths, chosen on these very data.
             The draws are then those of the posterior given the rest.
@@ -48,7 +47,7 @@ class Settings:
     nfe: int | None = None
     solver: str | None = None
     seed: int = 0
-    texture: float = TEXTURE
+    texture: float | None = None
     holdout: float | None = None
     memory: int = DEFAULT_MEMORY
     checkpoint: Path | None = None
@@ -61,10 +60,10 @@ class Settings:
     scheduler: str | None = None
     report: Callable[[str], None] = field(default=_silent)
 
-    def plain(self, textured: bool) -> str:
-        """The options as JSON, for provenance; the texture where it was used."""
-        kept = ("method", "draws", "nfe", "solver", "seed", "holdout", *(("texture",) if textured else ()))
-        content: dict[str, Any] = {name: getattr(self, name) for name in kept}
+    def plain(self, texture: float) -> str:
+        """The options as JSON, for provenance, with the texture that was used."""
+        kept = ("method", "draws", "nfe", "solver", "seed", "holdout")
+        content: dict[str, Any] = {name: getattr(self, name) for name in kept} | {"texture": texture}
         if isinstance(self.prior, (str, Path)):
             content["prior"] = str(self.prior)
         return json.dumps(content)

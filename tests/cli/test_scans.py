@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +14,11 @@ from safetensors.torch import save_file
 
 import invdiff
 from invdiff.cli import scans
-from invdiff.cli.reconstruct import reconstruct
 from invdiff.datasets.reading import read_volume
 from invdiff.datasets.volume import Volume
 from invdiff.networks.unet import UNet
 from invdiff.posterior import Posterior
-from invdiff.reconstruction import TEXTURE, classical
+from invdiff.reconstruction import classical
 from invdiff.simulation import CTScan, MRIScan
 
 nifti = pytest.importorskip("invdiff.datasets.nifti")
@@ -237,5 +236,3 @@ def test_help_names_the_defaults_that_hold() -> None:
         if option is not None and isinstance(default, (int, float, str)) and not isinstance(default, bool):
             said = option.__metadata__[0].show_default.split(";")[0]
             assert type(default)(float(said) if isinstance(default, (int, float)) else said) == default, name
-    texture = get_type_hints(reconstruct, include_extras=True)["texture"].__metadata__[0]
-    assert float(texture.show_default) == TEXTURE
