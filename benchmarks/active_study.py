@@ -40,7 +40,7 @@ from invdiff.solvers import DDIM
 
 SIZE, SIGMA = 64, 0.01  # pixels a side; noise per real component, bright tissue being 0.8
 BRIGHT, QUANTILE = 0.8, 0.99
-NFE, INNER, LIFT = 12, 4, 3.0  # evaluations of the draws, and between two decisions, from that many prior scales
+NFE, INNER, LIFT = 12, 4, 4.0  # evaluations of the draws, and between two decisions, from that many prior scales
 TRUTH, NOISE, PHASE = 2**33, 2**33 + 1, 2**33 + 2  # streams of their own
 
 
@@ -117,7 +117,7 @@ def one(
     candidates = Candidates.along(op, -1)
     instrument = Simulator(truth, op, noise, generator(number, NOISE))
     active = Active(
-        policy=policy, budget=lines, initial=initial_lines(size, lines), texture=2.0,
+        policy=policy, budget=lines, initial=initial_lines(size, lines),
         **{"per_decision": max(1, lines // 8), "nfe": NFE, "inner": INNER, "lift": LIFT, **options},
     )  # fmt: skip
     done = active.run(instrument, candidates, prior, draws, seed=number, progress=False)

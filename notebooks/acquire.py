@@ -49,7 +49,7 @@ prior = invdiff.load_prior("mri")
 
 # %%
 centre, seen = (SIZE // 2, SIZE // 2 - 1, SIZE // 2 + 1), []
-options = {"budget": LINES, "initial": centre, "nfe": 16, "inner": 4, "texture": 2.0}
+options = {"budget": LINES, "initial": centre, "nfe": 16, "inner": 4}
 active = Active(policy=Entropy(), **options).run(instrument, columns, prior, DRAWS, watch=seen.append)
 print("columns in the order of their measurement:", active.order)
 print(f"{active.nfe} network evaluations, {1e3 * np.mean([d.seconds for d in seen]):.1f} ms a choice")

@@ -62,7 +62,7 @@ def acquire(
     per_decision: int | None = None,
     target: float | None = None,
     axis: int = -1,
-    texture: float = 2.0,
+    texture: float = 0.0,
     seed: int = 0,
     device: str | torch.device = "cpu",
     progress: bool = True,

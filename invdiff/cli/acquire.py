@@ -53,8 +53,8 @@ def acquire(
     inner: Annotated[int, typer.Option(min=1, help="Network evaluations between decisions.")] = 4,
     prior: Annotated[str, typer.Option(help="A shipped prior or a .safetensors file.")] = "mri",
     texture: Annotated[
-        float, typer.Option(help="Fine detail unknown to the prior, in units of the noise.", min=0)
-    ] = 2.0,
+        float, typer.Option(help="Fine detail unknown to the prior, over the noise; 2 for raw data.", min=0)
+    ] = 0.0,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:

@@ -83,7 +83,7 @@ class Active:
         per_decision: int = 1,
         nfe: int = 20,
         inner: int = 6,
-        lift: float = 3.0,
+        lift: float = 4.0,
         window: tuple[float, float] = (0.0, 0.5),
         target: float | None = None,
         texture: float = 0.0,
