@@ -22,10 +22,10 @@ def broadened(measurement: Measurement, prior: Prior, sampler: Sampler, settings
     the noise does: chi2 is their number. A prior that lacks what is measured leaves more. The least texture of `TRIED`
     is taken under which it does not, or the last; it costs a draw of the brightest problem for each that is too little.
     """
+    if with_texture(prior, measurement, TRIED[-1]) is prior:  # it knows what it is for
+        return prior, 0.0
     if settings.texture is not None:
         return with_texture(prior, measurement, settings.texture), settings.texture
-    if with_texture(prior, measurement, TRIED[-1]) is prior:
-        return prior, 0.0
     brightest = int(measurement.data.abs().square().flatten(1).sum(1).argmax())
     one = measurement.take([brightest])
     part = Measurement(one.y, one.operator, one.noise, meta=one.meta, batched=one.batched)

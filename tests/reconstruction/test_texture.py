@@ -57,5 +57,6 @@ def test_what_is_asked_for_is_not_tried(acquired) -> None:
     prior, texture = broadened(measurement, prior_of(mean, 1.0), sampler("dds", 12), made)
     assert texture == 0.7 and isinstance(prior, Textured) and said == []
     plain = CallablePrior(lambda x, sigma: x, domain="complex")  # knows what it is for
-    assert broadened(measurement, plain, sampler("dds", 12), Settings(report=said.append)) == (plain, 0.0)
-    assert said == []
+    for asked in (None, 2.0):
+        found = broadened(measurement, plain, sampler("dds", 12), Settings(texture=asked, report=said.append))
+        assert found == (plain, 0.0) and said == []
