@@ -28,7 +28,8 @@ class Posterior:
     """Draws of x given the data.
 
     `dataset` holds ``draws`` with dimensions ``(draw, [problem,] *event)``: a vector's event is ``component``, an
-    image's ``channel, [z,] y, x``. Weighted draws come with ``log_weight``. `diagnostics` is a plain dictionary.
+    image's ``channel, [z,] y, x``. Weighted draws come with ``log_weight``; ``expectation`` is there where a better
+    estimate of the mean than that of the draws was made from them. `diagnostics` is a plain dictionary.
     """
 
     def __init__(self, dataset: xr.Dataset, diagnostics: Mapping[str, Any] | None = None) -> None:
@@ -77,7 +78,10 @@ class Posterior:
         return w / w.sum("draw")
 
     def mean(self) -> xr.DataArray:
-        """Posterior mean (complex for complex x)."""
+        """Posterior mean (complex for complex x): the dataset's ``expectation`` if it has one, else of the draws."""
+        return self.dataset["expectation"] if "expectation" in self.dataset else self._mean_of_draws()
+
+    def _mean_of_draws(self) -> xr.DataArray:
         return (self.draws * self.weights).sum("draw").astype(self.draws.dtype)
 
     def std(self) -> xr.DataArray:
@@ -86,7 +90,7 @@ class Posterior:
         Of complex x it is ``sqrt(E|x - mean|^2)``, real and imaginary part together.
         """
         n = self.dataset.sizes["draw"]
-        spread = (abs(self.draws - self.mean()) ** 2 * self.weights).sum("draw")
+        spread = (abs(self.draws - self._mean_of_draws()) ** 2 * self.weights).sum("draw")
         if "log_weight" not in self.dataset:
             spread = spread * (n / (n - 1) if n > 1 else np.nan)
         root: xr.DataArray = spread**0.5

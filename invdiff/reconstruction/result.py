@@ -39,6 +39,11 @@ class Reconstruction:
         x = torch.from_numpy(self.posterior.draws.values)
         return x if self.measurement.batched else x[:, None]
 
+    def mean(self) -> Tensor:
+        """The posterior mean ``(problems, *event)``."""
+        x = torch.from_numpy(self.posterior.mean().values)
+        return x if self.measurement.batched else x[None]
+
     def residual(self) -> NDArray[np.float32]:
         """`misfit` of the middle problem."""
         middle = self.measurement.n_problems // 2
