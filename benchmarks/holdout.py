@@ -93,7 +93,8 @@ def study(measurement: invdiff.Measurement, args: argparse.Namespace, seed: int)
         seconds = time.perf_counter() - began
         draws = torch.as_tensor(posterior.draws.values).reshape(args.draws, *op.domain_shape)
         found = score(y, predict(op, draws, held), sigma)  # type: ignore[arg-type]
-        figures = {key.removeprefix("holdout_"): value for key, value in found.items()}
+        mean = torch.as_tensor(posterior.mean().values).reshape(1, *op.domain_shape)
+        figures = {key.removeprefix("holdout_"): value for key, value in found.items()} | {"nrmse": error(mean)}
         add(name, seconds, **figures, texture=texture, draws=args.draws, nfe=posterior.diagnostics.get("nfe"))
     return rows
 

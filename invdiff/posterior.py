@@ -46,8 +46,12 @@ class Posterior:
         diagnostics: Mapping[str, Any] | None = None,
         batched: bool = False,
         log_weight: Tensor | None = None,
+        expectation: Tensor | None = None,
     ) -> Posterior:
-        """Wrap draws ``(draws, *event)`` or, batched, ``(draws, problems, *event)``; log-weights without the event."""
+        """Wrap draws ``(draws, *event)`` or, batched, ``(draws, problems, *event)``.
+
+        Log-weights come without the event, the expectation without the draws.
+        """
         import xarray as xr
 
         event = draws.ndim - (2 if batched else 1)
@@ -58,6 +62,8 @@ class Posterior:
         content = {"draws": array}
         if log_weight is not None:
             content["log_weight"] = xr.DataArray(log_weight.detach().cpu().numpy(), dims=dims[: log_weight.ndim])
+        if expectation is not None:
+            content["expectation"] = xr.DataArray(expectation.detach().cpu().resolve_conj().numpy(), dims=dims[1:])
         return cls(xr.Dataset(content, coords=fitting, attrs=dict(attrs or {})), diagnostics)
 
     # ---- statistics -------------------------------------------------------------------------------------------

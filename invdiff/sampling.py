@@ -28,6 +28,7 @@ from invdiff.samplers.base import Sampler
 from invdiff.samplers.latent import decoded, in_latent_space
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.solvers.base import Solver
+from invdiff.trust.expectation import expectation
 from invdiff.trust.words import data_fit, warnings_of
 from invdiff.units import in_memory, rescale
 
@@ -156,9 +157,10 @@ def sample(
             x, cost, log_weight = run_distributed(
                 client, method, prior, scaled, draws, seed, target, chunk, progress, keeper
             )
-    x = x / factor
-    if op.support is not None:
-        x = x * op.support.cpu()
+    mean = expectation(scaled, prior, x, log_weight)
+    support = 1 if op.support is None else op.support.cpu()
+    x = x / factor * support
+    mean = None if mean is None else mean / factor * support
     fit = data_fit(measurement, x)
     counts = Counts(*cost)
     diagnostics = {
@@ -175,6 +177,7 @@ def sample(
         diagnostics=diagnostics,
         batched=measurement.batched,
         log_weight=log_weight if log_weight is None or measurement.batched else log_weight[:, 0],
+        expectation=mean if mean is None or measurement.batched else mean[0],
     )
     if log_weight is not None:
         # The data were multiplied by `factor`, and so was the unit of the density p(y).

@@ -14,10 +14,8 @@ from invdiff.operators.ct.tomography import Tomography
 from invdiff.priors.base import Prior, as_prior
 from invdiff.priors.loading import load_prior
 from invdiff.priors.slices import on_slices
-from invdiff.priors.textured import Textured
 from invdiff.reconstruction.classical import ALL, beside, methods
 from invdiff.reconstruction.draw import draw
-from invdiff.reconstruction.expectation import attach_expectation
 from invdiff.reconstruction.held_out import HeldOut
 from invdiff.reconstruction.planes import plane_rows
 from invdiff.reconstruction.provenance import versions
@@ -61,8 +59,6 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
         if used.operator.domain == "complex":
             prior, texture = broadened(used, prior, sampler, settings)
         posterior = draw(used, prior, sampler, settings)
-        if isinstance(prior, Textured) and prior.tau > 0 and len(used.operator.domain_shape) < 4:
-            attach_expectation(used, prior, posterior)
     done = Reconstruction(posterior, used, {key: tuned.x for key, tuned in classical.items()}, truth=case.truth)
     if held:
         _judge(done, held, classical, settings, ours=chosen is not None)

@@ -8,11 +8,11 @@ from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
-from invdiff.priors.base import CallablePrior, Units
+from invdiff.priors.base import CallablePrior
 from invdiff.priors.textured import Textured
 from invdiff.random import generator
-from invdiff.reconstruction.expectation import attach_expectation, expectation
-from invdiff.units import rescale
+from invdiff.sampling import sample
+from invdiff.trust.expectation import expectation
 
 NOISE, SPREAD, TAU, SIZE = 0.1, 0.4, 0.2, 8  # standard deviations per real component, in the unit of x
 
@@ -29,15 +29,11 @@ def case() -> tuple[Measurement, Textured, torch.Tensor, torch.Tensor]:
     x = mean + wide * 2**0.5 * torch.randn(2, 1, SIZE, SIZE, generator=rng, dtype=torch.complex128)
     y = Gaussian(NOISE).sample(operator.forward(x), rng) * mask
     measurement = Measurement(y, operator, Gaussian(NOISE), batched=True)
-    smooth = CallablePrior(lambda z, s: z, domain="complex", sigma_min=1e-3, sigma_max=20.0)
-    smooth.units = Units(0.99, 0.8)
-    factor = rescale(measurement, smooth)[1]
 
     def denoise(z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        v = (SPREAD * factor) ** 2
-        return mean * factor + v / (v + sigma.reshape(-1, 1, 1, 1) ** 2) * (z - mean * factor)
+        return mean.to(z) + SPREAD**2 / (SPREAD**2 + sigma.reshape(-1, 1, 1, 1) ** 2) * (z - mean.to(z))
 
-    smooth.denoise = denoise  # type: ignore[method-assign]
+    smooth = CallablePrior(denoise, domain="complex", sigma_min=1e-3, sigma_max=20.0)
     eye = torch.eye(SIZE * SIZE, dtype=torch.complex128).reshape(-1, 1, SIZE, SIZE)
     dense = operator.forward(eye).flatten(1).T
     gain = (
@@ -49,32 +45,37 @@ def case() -> tuple[Measurement, Textured, torch.Tensor, torch.Tensor]:
     root = torch.linalg.cholesky(
         wide**2 * (torch.eye(SIZE * SIZE, dtype=torch.complex128) - gain @ dense) + 1e-12 * torch.eye(SIZE * SIZE)
     )
-    return measurement, Textured(smooth, TAU * factor), exact, root
+    return measurement, Textured(smooth, TAU), exact, root
 
 
 def test_of_the_exact_mean_it_is_the_exact_mean(case) -> None:
     measurement, prior, exact, _ = case
-    found = expectation(measurement, prior, Posterior.from_draws(exact[None], batched=True))
+    found = expectation(measurement, prior, exact[None])
     torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-5)
+    assert expectation(measurement, prior.smooth, exact[None]) is None
 
 
-def test_few_draws_are_nearer_than_their_mean(case) -> None:
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_draws_are_nearer_than_their_mean(case, weighted: bool) -> None:
     measurement, prior, exact, root = case
     rng = generator(3)
     scatter = 2**0.5 * torch.randn(8, 2, SIZE * SIZE, generator=rng, dtype=torch.complex128) @ root.T
-    posterior = Posterior.from_draws(exact + scatter.reshape(8, *exact.shape), batched=True)
-    of_draws = torch.from_numpy(posterior.mean().values)
-    std = posterior.std()
-    attach_expectation(measurement, prior, posterior)
-    found = torch.from_numpy(posterior.mean().values)
+    x = exact + scatter.reshape(8, *exact.shape)
+    log_weight = torch.randn(8, 2, dtype=torch.float64, generator=rng) if weighted else None
+    share = torch.full((8, 2), 1 / 8, dtype=torch.float64) if log_weight is None else log_weight.softmax(0)
+    of_draws = (x * share[..., None, None, None]).sum(0)
+    found = expectation(measurement, prior, x, log_weight)
     # Of the scatter SPREAD^2/(SPREAD^2 + TAU^2) = 0.8 of the size stays in u, less in what the data see.
     assert float((found - exact).norm()) < 0.85 * float((of_draws - exact).norm())
-    np.testing.assert_array_equal(posterior.std(), std)  # of the draws
 
 
-def test_it_is_kept_in_the_file(case, tmp_path) -> None:
+def test_a_posterior_has_it_in_its_unit_and_in_its_file(case, tmp_path) -> None:
     measurement, prior, exact, _ = case
-    posterior = Posterior.from_draws(exact[None].to(torch.complex64), batched=True)
-    attach_expectation(measurement, prior, posterior)
+    single = measurement.to(torch.float32)
+    posterior = sample(single, prior, "mmps", 6, nfe=40, seed=0, progress=False)
+    of_draws = posterior.draws.mean("draw").values
+    error = {name: np.linalg.norm(x - exact.numpy()) for name, x in (("ours", posterior.mean()), ("draws", of_draws))}
+    assert error["ours"] < 0.85 * error["draws"]
     again = Posterior.load(posterior.save(tmp_path / "a.nc"))
     np.testing.assert_array_equal(again.mean().values, posterior.mean().values)
+    np.testing.assert_allclose(posterior.std(), posterior.draws.std("draw", ddof=1), rtol=1e-4)
