@@ -27,7 +27,6 @@ from invdiff.datasets.reading import read_volume
 from invdiff.datasets.volume import Volume
 from invdiff.metrics.planes import PLANES, plane_scores
 from invdiff.simulation import MRIScan, simulate
-from invdiff.units import with_texture
 
 PRIOR = "mri"
 BINNED, DRAWS, NFE = 4, 4, 15
@@ -83,7 +82,7 @@ print({key: measurement.meta[key] for key in ("sigma", "acceleration")})
 # %%
 images = {"truth": truth, "zero-filled": zero_filled(measurement)[0, 0]}
 posteriors = {}
-prior = with_texture(invdiff.load_prior(PRIOR), measurement, 2.0)
+prior = invdiff.load_prior(PRIOR)
 for method in ("slicewise", "dds3d"):
     posteriors[method] = invdiff.sample(measurement, prior, method, draws=DRAWS, nfe=NFE, seed=0, progress=False)
     images[method] = torch.from_numpy(posteriors[method].mean().values)[0]
