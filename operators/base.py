@@ -198,9 +198,14 @@ def _of(energy: float | Tensor, x: Tensor) -> float | Tensor:
 
 
 def convert(value: Tensor, target: torch.device | str | torch.dtype) -> Tensor:
-    """A tensor on a device, or in a precision: float32 and float64 stand for their complex partners, integers stay."""
+    """A tensor on a device, or in a precision: float32 and float64 stand for their complex partners, integers stay.
+
+    Raises DTypeError for other precisions.
+    """
     if not isinstance(target, torch.dtype):
         return value.to(torch.device(target))
+    if target not in _COMPLEX:
+        raise DTypeError(f"a precision of {target} was asked for; expected torch.float32 or torch.float64")
     if value.is_complex():
         return value.to(_COMPLEX[target])
     return value.to(target) if value.is_floating_point() else value

@@ -25,6 +25,13 @@ def test_chi2_of_the_truth_is_the_number_of_real_data() -> None:
     assert sum(values) / 50 == pytest.approx(600, abs=20)
 
 
+@pytest.mark.parametrize("precision", [torch.complex64, torch.float16, torch.int32])
+def test_other_precisions_are_refused(precision: torch.dtype) -> None:
+    measurement = Measurement(torch.ones(3), Identity((3,)), Gaussian(0.1))
+    with pytest.raises(DTypeError, match=r"torch\.float32 or torch\.float64"):
+        measurement.to(precision)
+
+
 def test_count_knows_the_mask() -> None:
     maps = torch.ones(2, 4, 5, dtype=torch.complex64)
     mask = torch.tensor([True, False, True, False, False])
