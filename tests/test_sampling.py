@@ -64,6 +64,13 @@ def test_draws_do_not_depend_on_the_chunks(measurement: invdiff.Measurement, sam
     assert not np.allclose(draw(measurement, sampler=sampler, seed=1), whole, atol=0.1)
 
 
+def test_draws_thrown_away_are_paid_for_by_the_others(measurement: invdiff.Measurement) -> None:
+    cost = {
+        n: invdiff.sample(measurement, denoise, "smc", n, nfe=16, progress=False).diagnostics["nfe"] for n in (4, 8, 16)
+    }
+    assert cost == {4: 32, 8: 16, 16: 16}  # populations make eight draws
+
+
 def test_problems_of_a_batch_are_what_they_are_alone() -> None:
     y = torch.randn(3, D, generator=generator(2))
     batch = invdiff.Measurement(y, Identity((D,)), Gaussian(0.3), batched=True)

@@ -8,7 +8,7 @@ from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
-from invdiff.priors.base import CallablePrior
+from invdiff.priors.base import CallablePrior, Units
 from invdiff.priors.textured import Textured
 from invdiff.random import generator
 from invdiff.sampling import sample
@@ -69,7 +69,33 @@ def test_few_draws_are_nearer_than_their_mean(case, weighted: bool) -> None:
     assert float((found - exact).norm()) < 0.85 * float((of_draws - exact).norm())
 
 
-def test_a_posterior_has_it_in_its_unit_and_in_its_file(case, tmp_path) -> None:
+def test_weights_are_those_of_each_problem(case) -> None:
+    measurement, prior, exact, _ = case
+    x = torch.stack([exact, 2 * exact])
+    only = torch.tensor(
+        [[0.0, -1e9], [-1e9, 0.0]], dtype=torch.float64
+    )  # the first draw of one, the second of the other
+    found = expectation(measurement, prior, x, only)
+    alone = [expectation(measurement, prior, draw[None]) for draw in x]
+    torch.testing.assert_close(found, torch.stack([alone[0][0], alone[1][1]]), rtol=1e-5, atol=1e-5)
+
+
+def test_it_has_the_unit_of_the_data_and_ends_where_the_coils_do(case) -> None:
+    measurement, prior, _, _ = case
+    maps = measurement.operator.coil_maps.clone()
+    maps[..., :2, :] = 0
+    operator = MRI(maps[0], measurement.operator.mask.reshape(SIZE, SIZE))
+    prior.smooth.units = Units(0.99, 0.8)
+    means = []
+    for scale in (1.0, 10.0):
+        told = Measurement(scale * measurement.y, operator, Gaussian(scale * NOISE), batched=True).to(torch.float32)
+        posterior = sample(told, Textured(prior.smooth, TAU), "mmps", 2, nfe=8, seed=0, progress=False)
+        means.append(posterior.mean().values)
+    np.testing.assert_allclose(means[1], 10 * means[0], rtol=1e-3, atol=1e-3)
+    assert (means[0][..., :2, :] == 0).all() and (means[0][..., 2:, :] != 0).all()
+
+
+def test_a_posterior_has_it_and_its_file(case, tmp_path) -> None:
     measurement, prior, exact, _ = case
     single = measurement.to(torch.float32)
     posterior = sample(single, prior, "mmps", 6, nfe=40, seed=0, progress=False)
