@@ -198,7 +198,7 @@ def _of(energy: float | Tensor, x: Tensor) -> float | Tensor:
 
 
 def convert(value: Tensor, target: torch.device | str | torch.dtype) -> Tensor:
-    """A tensor on a device or in a precision: float32 and float64 stand for complex ones too, others raise DTypeError."""
+    """A tensor on a device or in a precision: float32 or float64, also for complex ones; others raise DTypeError."""
     if not isinstance(target, torch.dtype):
         return value.to(torch.device(target))
     if target not in _COMPLEX:

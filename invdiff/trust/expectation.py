@@ -35,11 +35,11 @@ def expectation(measurement: Measurement, prior: Prior, x: Tensor, log_weight: T
         or the noise not Gaussian of one level.
     """
     op, noise = measurement.operator, measurement.noise
-    plain = isinstance(op, LinearOperator) and isinstance(noise, Gaussian) and isinstance(noise.sigma, float)
-    if not plain or not isinstance(prior, Textured) or prior.tau == 0:
+    if not isinstance(prior, Textured) or prior.tau == 0 or not isinstance(op, LinearOperator):
         return None
-    assert isinstance(op, LinearOperator) and isinstance(noise, Gaussian)
-    y = measurement.data.to(x.dtype if measurement.data.is_complex() == x.is_complex() else measurement.data.dtype)
+    if not isinstance(noise, Gaussian) or not isinstance(noise.sigma, float):
+        return None
+    y = measurement.data
     level = torch.full((1,), prior.tau, dtype=x.real.dtype, device=y.device)
     share = torch.full(x.shape[:2], 1 / len(x), dtype=x.real.dtype) if log_weight is None else log_weight.softmax(0)
     with torch.inference_mode():
@@ -47,7 +47,7 @@ def expectation(measurement: Measurement, prior: Prior, x: Tensor, log_weight: T
         for draw, part in zip(x, share.to(x.real.dtype), strict=True):
             u = torch.cat([prior.smooth.denoise(one[None].to(y.device), level) for one in draw])
             mean = mean + u * part.to(y.device).reshape(-1, *[1] * (u.ndim - 1))
-        ridge = float(noise.sigma / prior.tau) ** 2
+        ridge = (noise.sigma / prior.tau) ** 2
         rest = op.adjoint(y - op.forward(mean))
         mean = mean + cg(lambda v: op.normal(v) + ridge * v, rest, iterations=ITERATIONS, tolerance=1e-6)
     return mean.to(x.device)

@@ -72,9 +72,7 @@ def test_few_draws_are_nearer_than_their_mean(case, weighted: bool) -> None:
 def test_weights_are_those_of_each_problem(case) -> None:
     measurement, prior, exact, _ = case
     x = torch.stack([exact, 2 * exact])
-    only = torch.tensor(
-        [[0.0, -1e9], [-1e9, 0.0]], dtype=torch.float64
-    )  # the first draw of one, the second of the other
+    only = torch.tensor([[0.0, -1e9], [-1e9, 0.0]], dtype=torch.float64)
     found = expectation(measurement, prior, x, only)
     alone = [expectation(measurement, prior, draw[None]) for draw in x]
     torch.testing.assert_close(found, torch.stack([alone[0][0], alone[1][1]]), rtol=1e-5, atol=1e-5)
