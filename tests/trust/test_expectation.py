@@ -75,6 +75,7 @@ def test_weights_are_those_of_each_problem(case) -> None:
     only = torch.tensor([[0.0, -1e9], [-1e9, 0.0]], dtype=torch.float64)
     found = expectation(measurement, prior, x, only)
     alone = [expectation(measurement, prior, draw[None]) for draw in x]
+    assert alone[0] is not None and alone[1] is not None
     torch.testing.assert_close(found, torch.stack([alone[0][0], alone[1][1]]), rtol=1e-5, atol=1e-5)
 
 
