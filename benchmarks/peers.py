@@ -7,8 +7,10 @@ gets x moved and scaled to that range, data and noise with it, so that its defau
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -154,4 +156,18 @@ def deepinv_methods() -> dict[str, Method]:
             lambda denoiser, p, s, a, b, nfe: DiffPIR(denoiser, L2(), s, max_iter=nfe, zeta=1.0, lambda_=2.0)
         ),
         "ddrm": run(lambda denoiser, p, s, a, b, nfe: DDRM(denoiser, torch.linspace(1, 0, nfe).tolist())),
+        "ddrm published noise": run(
+            lambda denoiser, p, s, a, b, nfe: _louder(DDRM(denoiser, torch.linspace(1, 0, nfe).tolist()))
+        ),
     }
+
+
+def _louder(sampler: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The sampler with its noise times sqrt 2: deepinv 0.5 divides DDRM's by that, which eq. 7-8 of the paper do not."""
+
+    def call(y: Tensor, physics: Any) -> Tensor:
+        plain = torch.randn_like
+        with patch("torch.randn_like", lambda x: math.sqrt(2) * plain(x)):
+            return sampler(y, physics)
+
+    return call

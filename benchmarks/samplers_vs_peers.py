@@ -52,14 +52,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--runs", type=int, default=2, help="repetitions of each problem")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sampler", action="append", help="only these of ours; may be repeated")
+    parser.add_argument("--sampler", action="append", help="only these of every library; may be repeated")
     parser.add_argument("--json", type=Path, default=None, help="file for the table")
     args = parser.parse_args()
 
     made = families("mixture", args.dim, args.observed, args.sigma)
     cases = make_cases(made[0], args.repeats, args.seed)
     judges = [Judge(case, args.draws, generator(args.seed, stream(0, r, 2))) for r, case in enumerate(cases)]
-    ours = {name: _ours(name) for name in args.sampler or sampler_names()}
+    wanted = args.sampler or sampler_names()
+    ours = {name: _ours(name) for name in wanted}
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
     for library, made_methods in {"invdiff": lambda: ours, "azula": azula_methods, "deepinv": deepinv_methods}.items():
@@ -72,6 +73,8 @@ def main() -> None:
             print(f"{library} is not there: left out", file=sys.stderr)
             skipped.append({"library": library, "reason": "not installed"})
         for name, method in methods.items():
+            if name.split()[0] not in wanted:
+                continue
             print(f"{library}, {name}", file=sys.stderr)
             try:
                 rows.append({"library": library, **_row(name, method, cases, judges, args)})
