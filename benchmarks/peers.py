@@ -163,7 +163,7 @@ def deepinv_methods() -> dict[str, Method]:
 
 
 def _louder(sampler: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The sampler with its noise times sqrt 2: deepinv 0.5 divides DDRM's by that, which eq. 7-8 of the paper do not."""
+    """The sampler with its noise times sqrt 2: deepinv 0.5 divides DDRM's by that, eq. 7-8 of the paper do not."""
 
     def call(y: Tensor, physics: Any) -> Tensor:
         plain = torch.randn_like
