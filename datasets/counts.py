@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from invdiff.errors import InputError
+from invdiff.errors import FormatError, InputError
 from invdiff.noise import Transmission
 
 if TYPE_CHECKING:
     from invdiff.datasets.projections import RawProjections
 
 __all__ = ["line_integrals", "roughness"]
+
+_WRONG = 0.2  # share of wrong readings from which on it is the file that is wrong
 
 Floats = NDArray[Any]  # floating point
 
@@ -27,7 +30,11 @@ def _binned(values: Floats, bin: int) -> Floats:
 
 
 def line_integrals(raw: RawProjections, bin: int) -> tuple[Floats, Floats | None, dict[str, Any]]:
-    """Line integrals of the binned scan, their standard deviation where the counts tell it, and what was found."""
+    """Line integrals of the binned scan, their standard deviation where the counts tell it, and what was found.
+
+    Readings that no noise explains (a dropped frame, a spike below the dark) say nothing, and are counted. Raises
+    FormatError where they are many.
+    """
     if raw.flats is None:
         y = _binned(np.asarray(raw.projections, np.float64), bin)
         if raw.blank is None:
@@ -41,20 +48,46 @@ def line_integrals(raw: RawProjections, bin: int) -> tuple[Floats, Floats | None
     read_out = 0.0
     if raw.darks is not None and len(raw.darks) > 1:
         read_out = float(np.sqrt(np.median(raw.darks.var(0, ddof=1)) * bin)) / gain
+    elif (counts < 0).mean() > 1e-3:  # of noise about zero, what is below tells its size
+        read_out = float(np.sqrt(np.mean(np.minimum(counts, 0) ** 2) / (counts < 0).mean()))
     dead = blank <= 0
+    low: NDArray[np.bool_] = np.logical_and(~dead, counts < -6 * read_out)
+    if low.mean() > _WRONG:
+        raise FormatError(
+            f"{raw.meta.get('file', 'projections')}: {low.mean():.0%} of the counts are below the dark; expected counts"
+            " with the dark still in them, or line integrals without an open beam"
+        )
+    bad: NDArray[np.bool_] = np.logical_or(low, dead)
     noise = Transmission(torch.from_numpy(np.where(dead, 1.0, blank)), read_out)
-    lines = noise.from_counts(torch.from_numpy(np.where(dead, 1.0, counts))).double()
+    lines = noise.from_counts(torch.from_numpy(np.where(bad, 1.0, counts))).double()
     # The mean of the flats is uncertain, too, alike in all views.
     variance = 1 / noise.weights(lines).numpy() + 1 / (np.where(dead, 1.0, blank) * len(raw.flats))
     values: Floats = lines.numpy()
-    if dead.any():  # say nothing, and lie between their neighbours for methods that weigh all alike
+    if dead.any():
         notes["dead_channels"] = int(dead.sum())
-        for r, c in zip(*np.nonzero(dead), strict=True):
-            good = np.flatnonzero(~dead[r])
-            near = good[np.argsort(np.abs(good - c))[:2]] if len(good) else [c]
-            values[:, r, c] = values[:, r, near].mean(-1)
-        variance = np.where(dead, 1e6 * np.median(variance), variance)
+    if low.any():
+        notes["wrong_readings"] = int(low.sum())
+        warnings.warn(
+            f"{raw.meta.get('file', 'projections')}: {low.sum()} of {low.size} readings are below the dark by more than"
+            " noise makes them; they are left out",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    if bad.any():  # they say nothing, and lie between their neighbours for methods that weigh all alike
+        _bridge(values, bad)
+        variance = np.where(bad, 1e6 * np.median(variance), variance)
     return values, np.sqrt(variance), notes
+
+
+def _bridge(values: Floats, bad: NDArray[np.bool_]) -> None:
+    """Replace bad values by those between their neighbours along channels, or of the nearest view that has some."""
+    whole = np.asarray(bad.all(2))
+    for v, r in zip(*np.nonzero(bad.any(2) & ~whole), strict=True):
+        at, good = np.flatnonzero(bad[v, r]), np.flatnonzero(~bad[v, r])
+        values[v, r, at] = np.interp(at, good, values[v, r, good])
+    for v, r in zip(*np.nonzero(whole), strict=True):
+        others = np.flatnonzero(~whole[:, r])
+        values[v, r] = values[others[np.abs(others - v).argmin()], r] if len(others) else 0.0
 
 
 def _gain(raw: RawProjections) -> tuple[float, dict[str, Any]]:

@@ -6,18 +6,19 @@ The header is looked at before the library takes memory for what it claims, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from invdiff.datasets.volume import Volume
+from invdiff.datasets.volume import Volume, lengths
 from invdiff.errors import FileError, FormatError, InputError, missing_extra
 from invdiff.files import existing, head, parsing, replacing, sha256
 
-__all__ = ["read", "recognise", "write", "write_all"]
+__all__ = ["data_file", "read", "recognise", "write", "write_all"]
 
 _HEADER = 1 << 16  # bytes; real ones have some hundred
 _LINE = 500  # the library's buffers for words of a NRRD header end somewhere beyond, unchecked
@@ -26,6 +27,17 @@ _SIZES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
 }  # fmt: skip
+_MM = {"mm": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Bytes that all values take, the file that holds them, whether compressed; the unit of length in mm, if any."""
+
+    claimed: int
+    data: Path
+    packed: bool
+    millimetres: float | None
 
 
 def recognise(path: str | Path) -> bool:
@@ -44,37 +56,51 @@ def _library_name(first: bytes) -> str | None:
     return "MetaImageIO" if b"=" in first and key in (b"ObjectType", b"NDims", b"Comment") else None
 
 
-def read(path: str | Path, volume: int | None = None) -> Volume:
+def read(
+    path: str | Path,
+    volume: int | None = None,
+    units: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+) -> Volume:
     """Read a volume.
 
     Args:
         path: of the file that has the header.
         volume: which one of a file that holds several (along its fourth axis).
+        units: of the values ("HU"), which the formats have no field for; None for what our own files say of it.
+        spacing: of a file that lacks it: mm between slices, rows and columns, or one number for all.
 
     Returns:
-        Slices, rows and columns are the file's third, second and first axis. Such files name no unit.
+        Slices, rows and columns are the file's third, second and first axis.
 
     Raises:
         FileError: the file cannot be opened. FormatError: it is of neither format, is damaged, names data in another
-        folder, or holds vectors, NaN, or several volumes and none is named. InputError: there is no such volume.
-        MissingExtraError: SimpleITK is not installed.
+        folder, says not how large a voxel is, or holds vectors, NaN, or several volumes and none is named. InputError:
+        there is no such volume, or `spacing` is no length. MissingExtraError: SimpleITK is not installed.
     """
     library = _simpleitk()
     path = existing(path)
     name = _library_name(head(path, 256))
     if name is None:
         raise FormatError(f"{path} is neither MetaImage nor NRRD: it begins with {head(path)!r}")
-    _check(path, *(_nrrd(path) if name == "NrrdImageIO" else _metaimage(path)))
+    header = _nrrd(path) if name == "NrrdImageIO" else _metaimage(path)
+    _check(path, header)
+    if header.millimetres is None and spacing is None:
+        raise FormatError(
+            f"{path} says not how large a voxel is; give it in mm, of slices, rows and columns: spacing=..."
+            " (--read spacing=1 or --read spacing=[3,1,1])"
+        )
     with parsing(path, "MetaImage or NRRD"):
         image = library.ReadImage(str(path), imageIO=name)
         values = library.GetArrayFromImage(image)
         dimension, channels = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
         place = [np.array(v) for v in (image.GetDirection(), image.GetSpacing(), image.GetOrigin())]
+        said = image.GetMetaData("units") if "units" in image.GetMetaDataKeys() else ""
     if channels != 1 and not np.iscomplexobj(values):
         raise FormatError(f"{path} holds vectors of {channels} numbers; expected one number a voxel")
     count = len(values) if dimension == 4 else 1
     if dimension not in (2, 3, 4) or (count > 1 and volume is None):
-        named = f"; name one with volume=0 to {count - 1}" if dimension == 4 else ""
+        named = f"; name one with volume=0 to {count - 1} (--read volume=0)" if dimension == 4 else ""
         raise FormatError(f"{path} has {dimension} axes, {values.shape}; expected one volume{named}")
     if volume is not None and not 0 <= volume < count:
         raise InputError(f"{path} holds {count} volume(s); volume is {volume}, expected 0 to {count - 1}")
@@ -84,11 +110,14 @@ def read(path: str | Path, volume: int | None = None) -> Volume:
         raise FormatError(f"{path} holds NaN or infinity (in 32 bits) in {int((~np.isfinite(values)).sum())} voxels")
     axes, affine = np.eye(3), np.eye(4)
     d = min(dimension, 3)
-    axes[:d, :d] = place[0].reshape(dimension, dimension)[:d, :d] * place[1][:d]
+    steps = place[1][:d] * (header.millimetres or 1) if spacing is None else np.array(lengths(spacing))[::-1][:d]
+    place[2] = place[2] * (header.millimetres or 1)
+    axes[:d, :d] = place[0].reshape(dimension, dimension)[:d, :d] * steps
     affine[:3, :3], affine[:d, 3] = axes[:, ::-1], place[2][:d]
     meta = {"file": str(path), "format": "metaimage" if name == "MetaImageIO" else "nrrd", "sha256": sha256(path)}
     try:
-        return Volume(values.reshape((1,) * (3 - values.ndim) + values.shape), affine, meta=meta)
+        unit = said if units is None else units
+        return Volume(values.reshape((1,) * (3 - values.ndim) + values.shape), affine, unit, meta=meta)
     except InputError as error:
         raise FormatError(f"{path}: {error}") from error
 
@@ -118,6 +147,8 @@ def write_all(volumes: Mapping[Path, Volume]) -> list[Path]:
             image.SetSpacing([float(v) for v in lengths])
             image.SetOrigin([float(v) for v in volume.affine[:3, 3]])
             image.SetDirection([float(v) for v in (volume.affine[:3, 2::-1] / lengths).ravel()])
+            if volume.units:
+                image.SetMetaData("units", volume.units)
             # The library picks the format by the suffix.
             inner = part.with_name(part.name + (".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"))
             try:
@@ -130,13 +161,20 @@ def write_all(volumes: Mapping[Path, Volume]) -> list[Path]:
     return list(volumes)
 
 
-def _check(path: Path, claimed: int, data: Path, packed: bool) -> None:
+def data_file(path: Path) -> Path:
+    """The file that holds the values, often `path` itself. Raises FormatError where the header cannot be read."""
+    return (_nrrd(path) if _library_name(head(path, 256)) == "NrrdImageIO" else _metaimage(path)).data
+
+
+def _check(path: Path, header: _Header) -> None:
     """Raise FormatError where the header promises more than its file of data can hold."""
-    if not data.is_file():
-        raise FormatError(f"{path} says that its values are in {data}, which does not exist")
-    held = data.stat().st_size
-    if claimed < 1 or claimed > held * (_PACKED if packed else 1):
-        raise FormatError(f"{path} claims {claimed} bytes of values, {data} has {held}; it is damaged or cut short")
+    if not header.data.is_file():
+        raise FormatError(f"{path} says that its values are in {header.data}, which does not exist")
+    held = header.data.stat().st_size
+    if header.claimed < 1 or header.claimed > held * (_PACKED if header.packed else 1):
+        raise FormatError(
+            f"{path} claims {header.claimed} bytes of values, {header.data} has {held}; it is damaged or cut short"
+        )
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -174,8 +212,7 @@ def _check_axes(path: Path, number: str | None, sizes: str | None) -> None:
         raise FormatError(f"{path} has {number} axes of lengths {sizes!r}; expected as many lengths as axes, up to 4")
 
 
-def _metaimage(path: Path) -> tuple[int, Path, bool]:
-    """Bytes of all values, the file that holds them, and whether they are compressed."""
+def _metaimage(path: Path) -> _Header:
     text, mark, rest = head(path, _HEADER).partition(b"ElementDataFile")
     if not mark:
         raise FormatError(f"{path} has no ElementDataFile; it is damaged or cut short, copy it again")
@@ -194,10 +231,10 @@ def _metaimage(path: Path) -> tuple[int, Path, bool]:
         raise FormatError(f"{path} has CompressedDataSize {stored!r}; expected no more bytes than there are")
     if fields.get("BinaryData", "True").lower() in ("false", "0"):
         claimed = claimed // size * 2  # a digit and a space at least
-    return claimed, data, packed
+    return _Header(claimed, data, packed, 1.0 if {"ElementSpacing", "ElementSize"} & set(fields) else None)
 
 
-def _nrrd(path: Path) -> tuple[int, Path, bool]:
+def _nrrd(path: Path) -> _Header:
     text, mark, _ = head(path, _HEADER).replace(b"\r\n", b"\n").partition(b"\n\n")
     fields = {key.lower(): value for key, value in _fields(path, text, ": ").items()}
     name = fields.get("data file", fields.get("datafile"))
@@ -211,7 +248,23 @@ def _nrrd(path: Path) -> tuple[int, Path, bool]:
     _check_axes(path, fields.get("dimension"), fields.get("sizes"))
     encoding = fields.get("encoding", "raw").lower()
     claimed = _count(path, fields.get("sizes"), "sizes") * (wide if encoding != "ascii" else 1)
-    return claimed, path if name is None else _beside(path, name), encoding not in ("raw", "ascii")
+    data = path if name is None else _beside(path, name)
+    return _Header(claimed, data, encoding not in ("raw", "ascii"), _nrrd_unit(path, fields))
+
+
+def _nrrd_unit(path: Path, fields: Mapping[str, str]) -> float | None:
+    """The unit of length in mm, which is what a file without one means; None where there are no lengths."""
+    if not {"spacings", "space directions"} & set(fields):
+        return None
+    said = {
+        unit
+        for key in ("space units", "units")
+        for unit in fields.get(key, "").replace('"', " ").split()
+        if unit != "?"
+    }
+    if len(said) > 1 or not said <= set(_MM):
+        raise FormatError(f"{path} has lengths in {', '.join(sorted(said))}; expected one of {', '.join(_MM)}")
+    return _MM[said.pop()] if said else 1.0
 
 
 def _simpleitk() -> Any:

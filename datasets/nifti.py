@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import re
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from invdiff.datasets.volume import Volume
+from invdiff.datasets.volume import Volume, lengths
 from invdiff.errors import FileError, FormatError, InputError, missing_extra
 from invdiff.files import existing, head, parsing, replacing, sha256
 
@@ -38,19 +40,27 @@ def recognise(path: str | Path) -> bool:
     return any(first[at : at + 4] == magic for at, magic in _MAGIC)
 
 
-def read(path: str | Path, volume: int | None = None) -> Volume:
+def read(
+    path: str | Path,
+    volume: int | None = None,
+    units: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+) -> Volume:
     """Read a volume, with the file's scaling applied.
 
     Args:
         path: a single file, ``.nii`` or ``.nii.gz``.
         volume: which one of a file that holds several (along its fourth axis).
+        units: of the values ("HU"), which the format has no field for; None for what our own files say of it.
+        spacing: of a file that lacks it: mm between slices, rows and columns, or one number for all.
 
     Returns:
         Slices, rows and columns are the file's third, second and first axis.
 
     Raises:
         FileError: the file cannot be opened. FormatError: it is not NIfTI, is damaged, holds several volumes and none
-        is named, colours, or NaN. InputError: there is no such volume. MissingExtraError: nibabel is not installed.
+        is named, colours, or NaN, or says not how large a voxel is. InputError: there is no such volume, or `spacing`
+        is no length. MissingExtraError: nibabel is not installed.
     """
     nibabel = _nibabel()
     path = existing(path)
@@ -61,7 +71,8 @@ def read(path: str | Path, volume: int | None = None) -> Volume:
             packed = head(path, 2) == b"\x1f\x8b"
             start = _begin(path, packed, 540)
             kind = nibabel.Nifti2Image if start[4:8] == b"n+2\0" else nibabel.Nifti1Image
-            header = kind.header_class(start[: kind.header_class.sizeof_hdr])
+            # As it is: nibabel's checks would mend it, taking voxels without a size for 1 mm.
+            header = kind.header_class(start[: kind.header_class.sizeof_hdr], check=False)
             shape = header.get_data_shape()
             size = int(np.prod([int(n) for n in shape], dtype=object)) * header.get_data_dtype().itemsize
             held = path.stat().st_size
@@ -71,14 +82,15 @@ def read(path: str | Path, volume: int | None = None) -> Volume:
                 )
             image = kind.from_bytes(_begin(path, packed, size + int(header.get_data_offset())))
             values = _chosen(np.asanyarray(image.dataobj), volume, path)
-            scale = _MM.get(header.get_xyzt_units()[0], 1.0)
-            affine = (_FLIP @ np.diag([scale, scale, scale, 1.0]) @ image.affine)[:, [2, 1, 0, 3]]
+            affine = _affine(image, header, path, spacing)
             if not np.isfinite(values).all():
                 raise FormatError(f"{path} holds NaN or infinity in {int((~np.isfinite(values)).sum())} voxels")
             meta = {"file": str(path), "format": "nifti", "sha256": sha256(path)}
-            return Volume(values.transpose(2, 1, 0), affine, meta=meta)
+            said = re.match(rb"units=([^\s;]+)", bytes(header["descrip"].item()))
+            unit = units if units is not None else said[1].decode("ascii", "replace") if said else ""
+            return Volume(values.transpose(2, 1, 0), affine, unit, meta=meta)
         except InputError as error:
-            if volume is not None and "volume is" in str(error):
+            if "volume is" in str(error) or "spacing is" in str(error):
                 raise
             raise FormatError(f"{path}: {error}") from error
 
@@ -108,11 +120,39 @@ def _encoded(volume: Volume, description: str) -> bytes:
     affine = _FLIP @ volume.affine[:, [2, 1, 0, 3]]
     image = _nibabel().Nifti1Image(np.ascontiguousarray(volume.values.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = description.encode("ascii", "replace")[:79]
+    unit = f"units={volume.units}; " if volume.units else ""
+    image.header["descrip"] = f"{unit}{description}".encode("ascii", "replace")[:79]
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner" if _boxes(affine) else "unknown")
     content: bytes = image.to_bytes()
     return content
+
+
+def _affine(image: Any, header: Any, path: Path, spacing: float | Sequence[float] | None) -> np.ndarray:
+    """From (slice, row, column) to LPS in mm."""
+    scale = _MM.get(header.get_xyzt_units()[0], 1.0)
+    placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
+    given = [float(d) for d in header["pixdim"][1:4]]
+    known = int(header["sform_code"]) > 0 or all(d > 0 for d in given[: min(3, len(header.get_data_shape()))])
+    if not known and spacing is None:
+        raise FormatError(
+            f"{path} says not how large a voxel is (pixdim {given}); give it in mm, of slices, rows and columns:"
+            " spacing=... (--read spacing=1 or --read spacing=[3,1,1])"
+        )
+    if not placed:
+        warnings.warn(
+            f"{path} says not where it stands (sform and qform are 0): columns are taken to run to the left, rows to"
+            " the back, slices to the head",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+        steps = lengths(spacing) if spacing is not None else [scale * d if d > 0 else 1.0 for d in given[::-1]]
+        return np.array([[0, 0, steps[2], 0], [0, steps[1], 0, 0], [steps[0], 0, 0, 0], [0, 0, 0, 1]], float)
+    if known:
+        return np.asarray((_FLIP @ np.diag([scale, scale, scale, 1.0]) @ image.affine)[:, [2, 1, 0, 3]])
+    affine = np.asarray((_FLIP @ image.affine)[:, [2, 1, 0, 3]], float)  # a qform, whose zeros nibabel takes for ones
+    affine[:3, :3] *= np.array(lengths(spacing)) / np.linalg.norm(affine[:3, :3], axis=0)
+    return affine
 
 
 def _boxes(affine: np.ndarray) -> bool:
@@ -138,7 +178,7 @@ def _chosen(values: np.ndarray, volume: int | None, path: Path) -> np.ndarray:
         raise FormatError(f"{path} has shape {values.shape}; expected up to four axes")
     count = int(np.prod(values.shape[3:]))
     if volume is None and count > 1:
-        raise FormatError(f"{path} holds {count} volumes; name one with volume=0 to {count - 1}")
+        raise FormatError(f"{path} holds {count} volumes; name one with volume=0 to {count - 1} (--read volume=0)")
     if volume is not None and not 0 <= volume < count:
         raise InputError(f"{path} holds {count} volume(s); volume is {volume}, expected 0 to {count - 1}")
     values = values[..., volume or 0] if values.ndim == 4 else values

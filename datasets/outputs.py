@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from invdiff.errors import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["FORMATS", "format_of", "save_images"]
+__all__ = ["FORMATS", "anonymous", "format_of", "save_images", "split"]
 
 FORMATS = ("dicom", "nifti", "parametric-map", "metaimage", "nrrd", "fastmri", "bart")
 _SUFFIXES = {
@@ -26,6 +27,25 @@ _SUFFIXES = {
     ".h5": "fastmri",
     ".cfl": "bart",
 }
+
+
+# What says how a result was made and nothing of whom: all else (paths, names, what a file says of itself) is left out
+# of an anonymous one.
+_OPEN = {
+    "acceleration", "averages", "bin", "budget", "calendar", "chunk", "columns_outside_mask", "comment",
+    "counts_per_photon", "data", "dead_channels", "device", "diagnostics", "draws", "estimated", "file_unit", "format",
+    "holdout_fraction", "input_sha256", "invdiff_format", "invdiff_version", "linear", "method", "modality", "mode",
+    "mu_water_per_mm", "operator", "options", "policy", "prior", "recon_columns", "recon_rows", "rotation_centre",
+    "sampler", "scale_to_prior_unit", "scan", "seed", "sigma", "simulated", "slice", "source", "strength",
+    "truth_sha256", "views", "whitened", "wrong_readings",
+}  # fmt: skip
+
+
+def anonymous(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes that may stand in an anonymous result; of the geometry the grid alone."""
+    kept = {k: v for k, v in attributes.items() if k in _OPEN or k.startswith("prior_") or k.endswith("_version")}
+    place = from_attributes(attributes)
+    return kept | ({} if place is None else replace(place, meta={}).attributes())
 
 
 def format_of(path: str | Path) -> str | None:
@@ -46,6 +66,7 @@ def save_images(
     like: Volume | None = None,
     details: str = "",
     anonymise: bool = False,
+    kind: str = "posterior",
 ) -> list[Path]:
     """Write maps of one posterior; returns the files or folders written.
 
@@ -59,6 +80,7 @@ def save_images(
         like: a volume in the same place, instead of that.
         details: see `invdiff.datasets.dicom.writer.write`.
         anonymise: see `invdiff.datasets.dicom.writer.write`; the others hold no patient data.
+        kind: what descriptions call the maps: "posterior", or the classical method that made the one.
 
     Raises:
         InputError: the maps are no volume, or nothing says where they stand. FileError: they cannot be written.
@@ -75,11 +97,11 @@ def save_images(
     if format == "bart":
         from invdiff.datasets.raw import bart
 
-        arrays = {path.with_name(f"{_split(path, format)[0]}_{k}.cfl"): _slices(v, k) for k, v in maps.items()}
+        arrays = {path.with_name(f"{split(path, format)[0]}_{k}.cfl"): _slices(v, k) for k, v in maps.items()}
         return [bart.write(file, values.transpose(1, 2, 0), ("x", "y", "z")) for file, values in arrays.items()]
     place = like or from_attributes(attributes)
     volumes = {name: _volume(array, place, name) for name, array in maps.items()}
-    stem, suffix = _split(path, format)
+    stem, suffix = split(path, format)
     named = {path.with_name(f"{stem}_{k}{suffix}"): v for k, v in volumes.items()}
     if format == "nifti":
         from invdiff.datasets import nifti
@@ -96,10 +118,11 @@ def save_images(
     from invdiff.datasets.dicom import parametric_map, writer
 
     made = parametric_map if format == "parametric-map" else writer
-    return [made.write(path, real, details=details, anonymise=anonymise)]
+    return [made.write(path, real, details=details, anonymise=anonymise, kind=kind)]
 
 
-def _split(path: Path, format: str) -> tuple[str, str]:
+def split(path: Path, format: str) -> tuple[str, str]:
+    """A name before its suffix, and the suffix that files of this format get."""
     for suffix, of in _SUFFIXES.items():
         if of == format and path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]

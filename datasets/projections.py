@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from invdiff.datasets.counts import line_integrals, roughness
+from invdiff.datasets.volume import Volume
 from invdiff.errors import FormatError, InputError, ShapeError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
@@ -154,8 +155,9 @@ def to_measurement(
         if not several:
             data, level = data[0], level[0] if isinstance(level, Tensor) else level
     meta = {
-        **raw.meta, **notes, "slice": chosen if several else chosen[0], "views": len(keep), "bin": bin,
-        "rotation_centre": (channels - 1) / 2 - offset / _step(raw), "estimated": estimated,
+        **raw.meta, **notes, **(_place(operator, raw, chosen) if stack else {}), "bin": bin, "views": len(keep),
+        "slice": chosen if several else chosen[0], "rotation_centre": (channels - 1) / 2 - offset / _step(raw),
+        "estimated": estimated,
     }  # fmt: skip
     if isinstance(level, float):
         meta["sigma"] = level
@@ -232,6 +234,20 @@ def _tomograph(
     if len(chosen) != rows:
         raise InputError(f"{len(chosen)} of {rows} rows of a cone beam were chosen; all are needed, or the middle one")
     return ConeCT((depth, size, size), angles, (rows, channels), z=z, **common, **ends)
+
+
+def _place(operator: Tomography, raw: RawProjections, rows: list[int]) -> dict[str, str]:
+    """Where slices stand about the axis, as meta; nothing where the file gives no lengths, or rows are uneven."""
+    gaps = set(np.diff(rows).tolist()) or {1}
+    if raw.spacing is None or len(gaps) > 1 or 0 in gaps:
+        return {}
+    (_, height, width), (_, dy, dx) = operator.geometry.shape, operator.geometry.spacing
+    dz = raw.spacing[0] * gaps.pop()
+    affine = np.eye(4)
+    affine[:3, :3] = [[0, 0, dx], [0, dy, 0], [dz, 0, 0]]
+    first = (rows[0] - (raw.projections.shape[1] - 1) / 2) * raw.spacing[0]
+    affine[:3, 3] = -(width - 1) / 2 * dx, -(height - 1) / 2 * dy, first
+    return Volume(np.broadcast_to(np.float32(0), (len(rows), height, width)), affine, "1/mm").attributes()
 
 
 def _coords(operator: Tomography, rows: list[int] | None) -> dict[str, Any]:

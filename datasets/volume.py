@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from invdiff.errors import FormatError, InputError, ShapeError
 
-__all__ = ["ATTRIBUTE", "Volume", "from_attributes"]
+__all__ = ["ATTRIBUTE", "Volume", "from_attributes", "lengths"]
 
 ATTRIBUTE = "geometry"  # under which a Measurement's meta and a Posterior's attributes carry it, as JSON
 
@@ -118,3 +118,11 @@ def from_attributes(attributes: Mapping[str, Any]) -> Volume | None:
         raise FormatError(
             f"attribute {ATTRIBUTE} cannot be read: {error}; expected what Volume.attributes wrote"
         ) from error
+
+
+def lengths(spacing: float | Sequence[float] | None) -> list[float]:
+    """Distances of slices, rows and columns from one number or three. Raises InputError for what is no length."""
+    given = list(spacing) if isinstance(spacing, Sequence) else [spacing] * 3
+    if len(given) != 3 or not all(isinstance(d, (int, float)) and 0 < d < float("inf") for d in given):
+        raise InputError(f"spacing is {spacing!r}; expected one number or three (slices, rows, columns), in mm")
+    return [float(d) for d in given]  # type: ignore[arg-type]

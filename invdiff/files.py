@@ -87,10 +87,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     except InvdiffError:
         raise
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # HDF5 reports a full disk as RuntimeError when it closes the file
-        raise FileError(f"cannot write {path}: {error}") from error
+    except (OSError, RuntimeError) as error:  # HDF5 and torch report a full disk as RuntimeError when they close
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise FileError(f"cannot write {path}: {reason}") from error
     finally:
         part.unlink(missing_ok=True)

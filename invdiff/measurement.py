@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,11 @@ class Measurement:
         self.operator: Operator = operator
         self.y, self.noise = y, noise
         self.coords, self.meta, self.batched = dict(coords or {}), dict(meta or {}), batched
+
+    def attributes(self) -> dict[str, str | int | float]:
+        """What `meta` says, as attributes of a file: texts and numbers as they are, lists as JSON, no dictionaries."""
+        plain = {k: v for k, v in self.meta.items() if isinstance(v, (str, int, float))}
+        return plain | {k: json.dumps(list(v)) for k, v in self.meta.items() if isinstance(v, (list, tuple))}
 
     # ---- how well an x explains the data ----------------------------------------------------------------------
     @property

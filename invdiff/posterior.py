@@ -179,7 +179,7 @@ class Posterior:
             like: of images, where they stand and what they derive from; None for what the attributes say
                 (`Volume.attributes`), else an axial stack by the coordinates in mm.
             draws: of images, each draw as well, ``draw_000`` and so on.
-            anonymise: of DICOM, leave out what the source says of patient and study.
+            anonymise: leave out what the source says of patient and study, and where it was.
 
         A single draw has no std, and none is written to image files.
 
@@ -187,7 +187,7 @@ class Posterior:
             UnknownNameError: a suffix or format that is not supported. FileError: the file cannot be written.
             InputError: x is no image, or nothing says where it stands. MissingExtraError: a library is missing.
         """
-        from invdiff.datasets.outputs import FORMATS, format_of, save_images
+        from invdiff.datasets.outputs import FORMATS, anonymous, format_of, save_images
 
         path = Path(path)
         by_suffix = "netcdf" if path.suffix.lower() in (".nc", ".nc4", ".h5", ".hdf5") else None
@@ -196,9 +196,13 @@ class Posterior:
             maps = {"mean": self.mean()} | ({"std": self.std()} if self.dataset.sizes["draw"] > 1 else {})
             if draws:
                 maps |= {f"draw_{i:03d}": self.draws.isel(draw=i) for i in range(self.dataset.sizes["draw"])}
-            named = [f"{k} {self.dataset.attrs[k]}" for k in ("sampler", "seed") if k in self.dataset.attrs]
-            details = ", ".join([f"{self.dataset.sizes['draw']} draws", *named])
-            save_images(path, kind, maps, self.dataset.attrs, like=like, details=details, anonymise=anonymise)
+            given = self.dataset.attrs
+            named = [f"{k} {given[k]}" for k in ("sampler", "seed") if k in given]
+            details, made = ", ".join([f"{self.dataset.sizes['draw']} draws", *named]), "posterior"
+            if given.get("sampler") == "none":  # a classical method, which makes one image
+                made = str(given.get("method", "image"))
+                details = f"strength {given['strength']:.4g}" if "strength" in given else ""
+            save_images(path, kind, maps, given, like=like, details=details, anonymise=anonymise, kind=made)
             return path
         if kind != "netcdf":
             raise UnknownNameError(
@@ -207,6 +211,8 @@ class Posterior:
             )
         content = self.dataset.assign(mean=self.mean(), std=self.std())
         content = _split_complex(content)
+        if anonymise:
+            content.attrs = anonymous(content.attrs)
         content.attrs["invdiff_format"], content.attrs["invdiff_version"] = "posterior", 1
         content.attrs["diagnostics"] = json.dumps(self.diagnostics)
         packing = {k: {"zlib": True, "complevel": 1} for k in content.data_vars if content[k].ndim > 1}

@@ -232,12 +232,11 @@ def _digest(tensor: Tensor) -> str:
 
 
 def _provenance(recipe: dict[str, Any], measurement: Measurement, factor: float) -> dict[str, Any]:
-    kept = {k: v for k, v in measurement.meta.items() if isinstance(v, (str, int, float))}
     linear = isinstance(measurement.operator, LinearOperator)
     return {
         "operator": repr(measurement.operator),
         "linear": int(linear),
         "scale_to_prior_unit": factor,
         **{k: v for k, v in recipe.items() if not isinstance(v, dict)},
-        **kept,
+        **measurement.attributes(),
     }

@@ -60,16 +60,17 @@ def load(path: Path, pixels: bool = False) -> Dataset:
 
 def kind(header: Dataset) -> str:
     """What kind of object this is, in words."""
-    return getattr(header.get("SOPClassUID"), "name", "no SOP class")
+    stored = getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID")
+    return getattr(header.get("SOPClassUID") or stored, "name", "no SOP class")
 
 
 def find(path: str | Path) -> tuple[dict[str, list[tuple[Path, Dataset]]], list[str]]:
     """Headers of all images in a file, a folder (and folders in it) or what a DICOMDIR names, by SeriesInstanceUID.
 
-    In folders, files that are no DICOM are passed over unless their name ends in ``.dcm``.
+    In folders, files that are no DICOM are passed over unless they are empty or their name ends in ``.dcm``.
 
     Returns:
-        The headers, and notes that the user should see: objects without an image, files that are not there.
+        The headers, and notes that the user should see: objects without an image, files passed over or not there.
 
     Raises:
         FileError: there is no such file or folder. FormatError: there is no image, or a file is damaged.
@@ -79,22 +80,29 @@ def find(path: str | Path) -> tuple[dict[str, list[tuple[Path, Dataset]]], list[
     paths = [existing(path)] if single else sorted(p for p in path.rglob("*") if p.is_file())
     found: dict[str, list[tuple[Path, Dataset]]] = {}
     others: list[str] = []
+    foreign: list[str] = []
     notes: list[str] = []
+    listed = False
     while paths:
         part = paths.pop(0)
         if not is_dicom(part):
-            if single or part.suffix.lower() == ".dcm":
-                existing(part)
+            if part.name.startswith(".") and not single:
+                continue
+            existing(part)  # empty: a copy that failed
+            if single or listed or part.suffix.lower() == ".dcm":
                 raise FormatError(f"{part} is not DICOM: it begins with {head(part)!r}")
+            foreign.append(part.name)
             continue
         with parsing(part):
             header = load(part)
             meta = getattr(header, "file_meta", None)
             if meta is not None and meta.get("MediaStorageSOPClassUID") == _DICOMDIR:
                 paths += _listed(part, header, notes) if single else []
-                single = False
+                single, listed = False, single
             elif "Rows" in header and "Columns" in header:
                 found.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((part, header))
+            elif "Image Storage" in kind(header):
+                raise FormatError(f"{part} is a {kind(header)} without Rows and Columns; it is damaged or cut short")
             else:
                 others.append(f"{part.name} ({kind(header)})")
     if not found:
@@ -102,6 +110,8 @@ def find(path: str | Path) -> tuple[dict[str, list[tuple[Path, Dataset]]], list[
         raise FormatError(f"{path} holds no DICOM image{held}; expected images of a CT or MR series")
     if others:
         notes.append(f"{path}: passed over {len(others)} object(s) without an image: {', '.join(others[:5])}")
+    if foreign:
+        notes.append(f"{path}: passed over {len(foreign)} file(s) that are no DICOM: {', '.join(foreign[:5])}")
     return found, notes
 
 

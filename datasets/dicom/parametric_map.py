@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from invdiff.datasets.dicom.files import parsing
-from invdiff.datasets.dicom.writer import derived, new_folder, sources
+from invdiff.datasets.dicom.writer import called, derived, new_folder, sources
 from invdiff.datasets.volume import Volume
 from invdiff.errors import missing_extra
 
@@ -21,7 +21,14 @@ __all__ = ["write"]
 _UNITS = {"HU": ("[hnsf'U]", "Hounsfield unit"), "": ("1", "no units")}  # UCUM
 
 
-def write(folder: str | Path, images: Mapping[str, Volume], *, details: str = "", anonymise: bool = False) -> Path:
+def write(
+    folder: str | Path,
+    images: Mapping[str, Volume],
+    *,
+    details: str = "",
+    anonymise: bool = False,
+    kind: str = "posterior",
+) -> Path:
     """Write each image as one file ``folder/NAME.dcm`` of float32 frames, which `dicom.read` reads back exactly.
 
     Arguments, study, place and anonymity are those of `invdiff.datasets.dicom.writer.write`.
@@ -32,12 +39,14 @@ def write(folder: str | Path, images: Mapping[str, Volume], *, details: str = ""
     common: dict[str, Any] = {}
     with new_folder(folder) as part:
         for number, (name, volume) in enumerate(images.items(), start=50):  # apart from the 16-bit series
-            frames = derived(volume, name, number, details=details, anonymise=anonymise, common=common)
-            _map(volume, name, frames, anonymise).save_as(part / f"{name}.dcm", enforce_file_format=True)
+            frames = derived(volume, name, number, details=details, anonymise=anonymise, common=common, kind=kind)
+            _map(volume, name, called(kind, name), frames, anonymise).save_as(
+                part / f"{name}.dcm", enforce_file_format=True
+            )
     return Path(folder)
 
 
-def _map(volume: Volume, name: str, images: list[Dataset], anonymise: bool) -> Dataset:
+def _map(volume: Volume, name: str, label: str, images: list[Dataset], anonymise: bool) -> Dataset:
     """The map of a volume, given single-frame images of it for their headers."""
     try:
         from highdicom.content import (
@@ -63,7 +72,7 @@ def _map(volume: Volume, name: str, images: list[Dataset], anonymise: bool) -> D
     low, high = float(volume.values.min()), float(volume.values.max())
     mapping = RealWorldValueMapping(
         lut_label=name[:16],
-        lut_explanation=f"posterior {name}"[:64],
+        lut_explanation=label[:64],
         unit=Code(code, "UCUM", meaning),
         value_range=(low, high),
         slope=1.0,
@@ -84,7 +93,7 @@ def _map(volume: Volume, name: str, images: list[Dataset], anonymise: bool) -> D
             contains_recognizable_visual_features=True,  # a map of a head may show the face
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[VOILUTTransformation((low + high) / 2, max(high - low, 1e-6))],
-            content_description=f"posterior {name}"[:64],
+            content_description=label[:64],
             pixel_measures=PixelMeasuresSequence(volume.spacing[1:], volume.spacing[0], volume.spacing[0]),
             plane_orientation=PlaneOrientationSequence("PATIENT", list(map(float, images[0].ImageOrientationPatient))),
             plane_positions=[

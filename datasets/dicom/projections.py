@@ -83,7 +83,7 @@ def read(
     if len(spots) > 1 and (focal_spot is None or not 0 <= focal_spot < len(spots)):
         raise InputError(
             f"{path}: the focal spot flies between {len(spots)} positions; read the views of one with"
-            f" focal_spot=0 to {len(spots) - 1} (focal_spot is {focal_spot})"
+            f" focal_spot=0 to {len(spots) - 1} (--read focal_spot=0; it is {focal_spot})"
         )
     spot = spots[focal_spot or 0]
     kept = [v for v in read_views if v["shift"] == spot]

@@ -80,10 +80,13 @@ def _one(
         keys = list(found)
     if len(keys) == 1:
         return _volume(found[keys[0]], f"{path}", strict, select, notes), notes
-    listed = "; ".join(f"{', '.join(_names(uid, files[0][1]))}: {len(files)} file(s)" for uid, files in found.items())
+    listed = "; ".join(
+        f"{', '.join(_names(uid, files[0][1]))}: {len(files)} file(s) in {files[0][0].parent}"
+        for uid, files in found.items()
+    )
     if not keys:
         raise UnknownNameError(f"{path} holds no series {series!r}; there are {listed}")
-    raise FormatError(f"{path} holds {len(found)} series; name one with series=... ({listed})")
+    raise FormatError(f"{path} holds {len(found)} series; name one with series=... (--read series=...): {listed}")
 
 
 def read_all(path: str | Path, *, strict: bool = True) -> dict[str, Volume]:
@@ -200,10 +203,15 @@ def _physical(stored: NDArray[Any], header: Dataset, frame: Frame) -> tuple[NDAr
         from pydicom.pixels.processing import apply_modality_lut
 
         return np.asarray(apply_modality_lut(stored, header), np.float64), inside
-    slope, intercept = (field(frame.header, frame.number, n, _SCALING) for n in ("RescaleSlope", "RescaleIntercept"))
+    names, find = ("RescaleSlope", "RescaleIntercept"), _rescale
+    if _is_mapped(frame):
+        names, find = ("RealWorldValueSlope", "RealWorldValueIntercept"), _mapping
+    slope, intercept = (find(frame, name) for name in names)
+    if slope in (None, "") and _mapping(frame, "RealWorldValueLUTData") is not None:
+        raise FormatError(f"{frame.path} gives its values by a table (RealWorldValueLUTData); expected a slope")
     slope, intercept = float(1 if slope in (None, "") else slope), float(0 if intercept in (None, "") else intercept)
     if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise FormatError(f"{frame.path} has RescaleSlope {slope} and RescaleIntercept {intercept}; values are lost")
+        raise FormatError(f"{frame.path} has {names[0]} {slope} and {names[1]} {intercept}; values are lost")
     return np.where(inside, stored, 0) * slope + intercept, inside
 
 
@@ -226,15 +234,33 @@ def _as_stored(value: int, header: Dataset) -> int:
     return value + span if value < 0 else value
 
 
+def _rescale(frame: Frame, name: str) -> Any:
+    return field(frame.header, frame.number, name, _SCALING)
+
+
+def _mapping(frame: Frame, name: str) -> Any:
+    """A value of the real-world mapping of a frame, or of the whole object."""
+    whole = frame.header.get("RealWorldValueMappingSequence") or [{}]
+    found = field(frame.header, frame.number, name, "RealWorldValueMappingSequence")
+    return whole[0].get(name) if found is None else found
+
+
+def _is_mapped(frame: Frame) -> bool:
+    """Whether values come from a real-world mapping, with its unit: where the rescale names no unit."""
+    given = str(_rescale(frame, "RescaleType") or "")
+    known = _mapping(frame, "RealWorldValueSlope") is not None
+    return known and given in ("", "US") and frame.header.get("Modality") != "PT"  # US: unspecified
+
+
 def _units(frame: Frame) -> str:
-    given = str(field(frame.header, frame.number, "RescaleType", _SCALING) or "")
-    if given not in ("", "US"):  # US: unspecified
+    given = str(_rescale(frame, "RescaleType") or "")
+    if given not in ("", "US"):
         return given
     modality = frame.header.get("Modality")
     if modality == "PT":
         return str(frame.header.get("Units") or "")
-    mapping = field(frame.header, frame.number, "MeasurementUnitsCodeSequence", "RealWorldValueMappingSequence")
-    if mapping:
+    mapping = _mapping(frame, "MeasurementUnitsCodeSequence")
+    if mapping and _is_mapped(frame):
         code = str(mapping[0].get("CodeValue") or "")
         return "HU" if code == "[hnsf'U]" else "" if code == "1" else code
     return "HU" if modality == "CT" and given == "" else ""

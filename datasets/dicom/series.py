@@ -26,6 +26,7 @@ __all__ = ["Frame", "arrange", "field", "placed"]
 # are small; a missing slice moves others by a third of a gap at least.
 _PASS, _ROUNDING, _LOST = 0.1, 0.1, 0.25
 _TILT = 0.5  # degrees
+_SPARSE = 1.5  # gap over thickness that is worth a word
 _TELLING = ("EchoTime", "EchoNumbers", "InversionTime", "FlipAngle", "TriggerTime", "TemporalPositionIdentifier",
             "DiffusionBValue", "EffectiveEchoTime", "TemporalPositionIndex", "StackID", "AcquisitionNumber",
             "ImageType", "ContentTime", "InstanceNumber")  # fmt: skip
@@ -125,7 +126,7 @@ def arrange(
         if odd:
             raise FormatError(
                 f"{where}: {len(odd)} of {len(chosen)} slices differ from the others in {name} (such as"
-                f" {odd[0].path.name}); a volume has one, choose slices with select={{...}}"
+                f" {odd[0].path.name}); a volume has one, choose slices with select={{...}} (--read select.NAME=VALUE)"
             )
     notes: list[str] = []
     ordered = _without_copies(sorted(chosen, key=lambda f: float(f.position @ first.normal)), where, notes)
@@ -156,7 +157,7 @@ def _without_copies(ordered: list[Frame], where: str, notes: list[str]) -> list[
             how = ", ".join(f"{n} {_text(before, n)} and {_text(frame, n)}" for n in names[:3]) or "no usual field"
             raise FormatError(
                 f"{where}: several slices stand in one place ({before.path.name} and {frame.path.name}, which differ in"
-                f" {how}); choose one image per place with select={{...}}"
+                f" {how}); choose one image per place with select={{...}} (--read select.NAME=VALUE)"
             )
     if copies:
         notes.append(f"{where}: {copies} slice(s) are there twice; one was used")
@@ -200,8 +201,13 @@ def _affine(ordered: list[Frame], where: str, strict: bool, notes: list[str]) ->
     if problems:
         text = f"{where}: " + "; ".join(problems)
         if strict:
-            raise FormatError(text + "; resample the series, or read it as it is with strict=False")
+            raise FormatError(
+                text + "; resample the series, or read it as it is with strict=False (--read strict=false)"
+            )
         notes.append(text + "; read as if evenly spaced")
+    thick = field(first.header, first.number, "SliceThickness", "PixelMeasuresSequence")
+    if not problems and thick not in (None, "") and 0 < _SPARSE * float(thick) < usual:
+        notes.append(f"{where}: slices are {float(thick):.4g} mm thick and {usual:.4g} mm apart; are some missing?")
     return affine
 
 

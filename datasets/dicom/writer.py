@@ -28,7 +28,7 @@ from invdiff.files import existing
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-__all__ = ["derived", "new_folder", "sources", "write"]
+__all__ = ["called", "check", "derived", "new_folder", "sources", "write"]
 
 _CLASSES = {"CT": "1.2.840.10008.5.1.4.1.1.2", "MR": "1.2.840.10008.5.1.4.1.1.4"}
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -47,11 +47,21 @@ _MR: dict[str, Any] = {
     "EchoTime": None,
     "EchoTrainLength": None,
 }
+_PAIRED = ("ANKLE", "ARM", "BREAST", "EAR", "ELBOW", "EYE", "FEMUR", "FINGER", "FOOT", "FOREARM", "HAND", "HIP",
+           "HUMERUS", "KNEE", "LEG", "RADIUS", "SCAPULA", "SHOULDER", "THUMB", "TIBIA", "TOE", "ULNA",
+           "WRIST")  # fmt: skip
 _LEVELS = 65535
 Source = tuple["Dataset", int]  # header of a file, and a frame of it
 
 
-def write(folder: str | Path, images: Mapping[str, Volume], *, details: str = "", anonymise: bool = False) -> Path:
+def write(
+    folder: str | Path,
+    images: Mapping[str, Volume],
+    *,
+    details: str = "",
+    anonymise: bool = False,
+    kind: str = "posterior",
+) -> Path:
     """Write each image as one series, ``folder/NAME/0001.dcm`` and so on.
 
     Values are stored in 16 bits between the smallest and largest of the series (from 0 where none is negative):
@@ -64,6 +74,7 @@ def write(folder: str | Path, images: Mapping[str, Volume], *, details: str = ""
         details: how they were made, for DerivationDescription.
         anonymise: leave out name, numbers and dates of patient and study, and give new UIDs everywhere. The pixels
             are not changed: a face stays one.
+        kind: what descriptions call the images, see `invdiff.datasets.outputs.save_images`.
 
     Raises:
         FileError: `folder` holds something, or cannot be written; a source file is gone. InputError: values are
@@ -73,7 +84,7 @@ def write(folder: str | Path, images: Mapping[str, Volume], *, details: str = ""
     with new_folder(folder) as part:
         for number, (name, volume) in enumerate(images.items()):
             (part / name).mkdir()
-            slices = derived(volume, name, number, details=details, anonymise=anonymise, common=common)
+            slices = derived(volume, name, number, details=details, anonymise=anonymise, common=common, kind=kind)
             for k, image in enumerate(slices, start=1):
                 image.save_as(part / name / f"{k:04d}.dcm", enforce_file_format=True)
     return Path(folder)
@@ -117,8 +128,28 @@ def sources(volume: Volume) -> list[Source]:
     return found
 
 
+def check(place: Volume) -> None:
+    """See that a series can be written of images in this place. Raises what `write` does of their source and axes."""
+    _directions(place, "the volume")
+    _modality(place, sources(place), "the volume")
+
+
+def _modality(volume: Volume, origins: list[Source], name: str) -> str:
+    modality = str(origins[0][0].get("Modality")) if origins else "CT" if volume.units == "HU" else "MR"
+    if modality not in _CLASSES:
+        raise InputError(f"the source of {name} is {modality}; derived series are written of CT and MR")
+    return modality
+
+
 def derived(
-    volume: Volume, name: str, number: int, *, details: str, anonymise: bool, common: dict[str, Any]
+    volume: Volume,
+    name: str,
+    number: int,
+    *,
+    details: str,
+    anonymise: bool,
+    common: dict[str, Any],
+    kind: str = "posterior",
 ) -> list[Dataset]:
     """The images of one derived series; `common` keeps the UIDs that the series of one call share."""
     from pydicom.uid import generate_uid
@@ -128,9 +159,7 @@ def derived(
     columns, rows = _directions(volume, name)
     origins = sources(volume)
     first = origins[0][0] if origins else None
-    modality = str(first.get("Modality")) if first is not None else "CT" if volume.units == "HU" else "MR"
-    if modality not in _CLASSES:
-        raise InputError(f"the source of {name} is {modality}; derived series are written of CT and MR")
+    modality = _modality(volume, origins, name)
     if not common:
         new = anonymise or first is None
         now = datetime.datetime.now()
@@ -153,7 +182,7 @@ def derived(
         if first is not None and isinstance(first.get("SeriesNumber"), int):
             image.SeriesNumber = 100 * (int(first.SeriesNumber) % 10**6) + number + 1
         image.InstanceNumber = k + 1
-        _describe(image, name, details, first, source, anonymise)
+        _describe(image, name, called(kind, name), details, first, source, anonymise)
         _acquired(image, source, modality, volume)
         image.ImageOrientationPatient = [_ds(v) for v in (*columns, *rows)]
         image.ImagePositionPatient = [_ds(v) for v in volume.world((k, 0, 0))]
@@ -218,8 +247,13 @@ def _identified(source: Dataset | None, modality: str, anonymise: bool, common: 
     return image
 
 
+def called(kind: str, name: str) -> str:
+    """ "posterior std"; of a classical method, which makes one image, its name."""
+    return f"{kind} {name}" if kind == "posterior" else kind
+
+
 def _describe(
-    image: Dataset, name: str, details: str, first: Dataset | None, source: Source | None, anonymise: bool
+    image: Dataset, name: str, label: str, details: str, first: Dataset | None, source: Source | None, anonymise: bool
 ) -> None:
     """That it is derived, how, and from which image."""
     from pydicom.dataset import Dataset
@@ -229,9 +263,9 @@ def _describe(
     kind = "".join(c if c.isalnum() else "_" for c in name.upper())
     image.ImageType = ["DERIVED", "PRIMARY", "AXIAL" if image.Modality == "CT" else "OTHER", kind[:16]]
     title = "" if first is None or anonymise else str(first.get("SeriesDescription") or "")
-    image.SeriesDescription = f"{title[: 64 - len(name) - 11]} posterior {name}".strip()
-    image.DerivationDescription = f"invdiff {__version__}: posterior {name}{', ' if details else ''}{details}"[:1024]
-    image.BurnedInAnnotation = "NO"
+    image.SeriesDescription = f"{title[: 63 - len(label)]} {label}".strip()
+    image.DerivationDescription = f"invdiff {__version__}: {label}{', ' if details else ''}{details}"[:1024]
+    image.BurnedInAnnotation = "NO" if first is None else first.get("BurnedInAnnotation") or "NO"
     device = Dataset()
     device.Manufacturer, device.ManufacturerModelName, device.SoftwareVersions = "invdiff", "invdiff", __version__
     device.PurposeOfReferenceCodeSequence = [_code("109103", "DCM", "Modifying Equipment")]
@@ -257,7 +291,10 @@ def _acquired(image: Dataset, source: Source | None, modality: str, volume: Volu
     """How the source was acquired, with the values for "unknown" that the standard has."""
     image.SliceThickness, image.SpacingBetweenSlices = _ds(volume.spacing[0]), _ds(volume.spacing[0])
     image.AcquisitionNumber = None
-    image.PatientPosition = image.Laterality = ""
+    image.PatientPosition = ""
+    part = "" if source is None else str(source[0].get("BodyPartExamined") or "")
+    if source is None or part in ("", *_PAIRED):  # it may not stand beside a part that there is once
+        image.Laterality = "" if source is None else source[0].get("Laterality") or ""
     needed = _CT if modality == "CT" else _MR
     for key, value in needed.items():
         setattr(image, key, value)

@@ -11,7 +11,8 @@ angles         ``exchange/theta``         ``angles``, ``theta``, ``angle``
 
 Data-Exchange is De Carlo et al. 2014, doi:10.1107/S160057751401604X; its axes are (theta, y, x). Plain projections are
 ``(views, rows, channels)`` or ``(views, channels)``; sinograms ``(rows, views, channels)`` are told by their axes'
-names or by the number of angles. Without an open beam the values are line integrals. Angles are degrees unless their
+names or by the number of angles, and by their own name where that leaves it open. Without an open beam the values are
+line integrals. Angles are degrees unless their
 ``units`` say radians. A plain file may say as attributes of its root, in mm, ``pixel_size`` (rows and channels),
 ``source_axis``, ``source_detector``, and ``rotation_centre`` (a channel, from 0) and ``curved``.
 """
@@ -42,7 +43,15 @@ _PLAIN = {
     "theta": ("angles", "theta", "angle"),
 }
 _VIEWS = ("theta", "angle", "angles", "view", "views", "projection", "projections")
-_DEGREE = {"degree": 1.0, "degrees": 1.0, "deg": 1.0, "rad": 180 / np.pi, "radian": 180 / np.pi, "radians": 180 / np.pi}
+_DEGREE = {
+    "degree": 1.0,
+    "degrees": 1.0,
+    "degree(s)": 1.0,
+    "deg": 1.0,
+    "rad": 180 / np.pi,
+    "radian": 180 / np.pi,
+    "radians": 180 / np.pi,
+}
 _MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 
 
@@ -75,9 +84,11 @@ def read(path: str | Path) -> RawProjections:
     with _open(path) as (names, get, attributes):
         exchange = "exchange/data" in names
         arrays: dict[str, _Array] = {}
+        called = ""
         for what, known in (_EXCHANGE if exchange else _PLAIN).items():
             held = [name for k in known if (name := f"exchange/{k}" if exchange else k) in names]
             if held:
+                called = held[0] if what == "data" else called
                 arrays[what] = get(held[0])
                 if arrays[what].values.dtype.kind not in "iuf":
                     raise FormatError(f"{path}: {held[0]} is {arrays[what].values.dtype}; expected real numbers")
@@ -86,12 +97,19 @@ def read(path: str | Path) -> RawProjections:
         detector = "measurement/instrument/detector/"
         sizes = [get(n) for n in (f"{detector}pixel_size_{a}" for a in "yx") if n in names] if exchange else []
     angles = _angles(arrays["theta"], path)
-    projections = _views_first(arrays["data"], len(angles), path)
+    projections = _views_first(arrays["data"], len(angles), path, called.startswith("sinogram"))
     shape = projections.shape
     frames = {k: _frames(arrays[k].values, shape, k, path) for k in ("white", "dark") if k in arrays}
-    unit = str(arrays["data"].attributes.get("units", ""))
-    if "white" not in frames and unit in ("count", "counts", "photons"):
-        raise FormatError(f"{path}: projections are {unit}, but there is no open beam to compare them with (flats)")
+    if "white" not in frames:
+        unit = str(arrays["data"].attributes.get("units", ""))
+        signs = {f"in {unit}": unit in ("count", "counts", "photons"), f"named {called}": called == "counts",
+                 "whole numbers": projections.dtype.kind in "iu", "beside a dark field": "dark" in frames}  # fmt: skip
+        told = [sign for sign, seen in signs.items() if seen]
+        if told:
+            raise FormatError(
+                f"{path}: projections are {' and '.join(told)}, which line integrals are not, and there is no open beam"
+                " to compare counts with (flats)"
+            )
     meta = {"file": str(path), "format": "data-exchange" if exchange else "projections", "sha256": sha256(path)}
     try:
         geometry = _geometry(attributes, sizes, projections.shape[2], path)
@@ -149,14 +167,14 @@ def _angles(theta: _Array, path: Path) -> NDArray[np.float64]:
     return np.deg2rad(values * _DEGREE[unit or "degrees"])
 
 
-def _views_first(data: _Array, views: int, path: Path) -> NDArray[Any]:
-    """Projections as (views, rows, channels)."""
+def _views_first(data: _Array, views: int, path: Path, sinograms: bool) -> NDArray[Any]:
+    """Projections as (views, rows, channels); where as many rows as views are there, the array's name decides."""
     values = data.values
     axes = [i for i, name in enumerate(data.axes) if name.lower() in _VIEWS]
     if values.ndim not in (2, 3) or 0 in values.shape:
         raise FormatError(f"{path}: projections have shape {values.shape}; expected (views, rows, channels)")
     if not (len(axes) == 1 and axes[0] < values.ndim and values.shape[axes[0]] == views):
-        axes = [i for i in range(values.ndim - 1) if values.shape[i] == views]
+        axes = [i for i in range(values.ndim - 1) if values.shape[i] == views][:: -1 if sinograms else 1]
     if not axes or axes[0] == values.ndim - 1:
         raise FormatError(f"{path}: {views} angles do not go with projections of shape {values.shape}, one a view")
     values = np.moveaxis(values, axes[0], 0)

@@ -72,7 +72,7 @@ def read(path: str | Path, slice: int | Sequence[int] | None = None) -> RawKspac
             header = parse(text, f"{path}: ismrmrd_header")
         declared = _mask(file, shape, path)
         truth = _truth(file, shape, chosen, path)
-        attributes = {key: plain_attribute(value) for key, value in file.attrs.items()}
+        attributes = {key: plain_attribute(value) for key, value in file.attrs.items() if key != "patient_id"}
     channels = header.get("receiver_channels")
     if len(shape) == 4 and channels is not None and shape[1] > channels:
         # Fewer coils than channels are usual: scanners write the number that they could have used.

@@ -63,7 +63,8 @@ def read(
 
     Args:
         path: the file.
-        slice: number of the slice, or slices (of a volume: position along the readout); None for all.
+        slice: number of the slice along their normal, or slices (of a volume: position along the readout); None for
+            all.
         select: counters of the readouts to take, where there are several of ``contrast``, ``phase``, ``repetition``,
             ``set``, ``average`` or ``encoding``: ``{"repetition": 0}``.
         whiten: decorrelate the coils by the noise scan, if there is one.
@@ -117,7 +118,7 @@ def image_of(
     if sigma is not None and len(repeats) > 1:
         raise FormatError(
             f"{path}: positions were measured {sorted(repeats)} times, so their noise differs; choose readouts with"
-            " select={'average': 0}, or read with whiten=False"
+            " select={'average': 0} (--read select.average=0), or read with whiten=False (--read whiten=false)"
         )
     kspace /= np.maximum(counts, 1)[:, None]
     meta |= {"averages": max(repeats), "whitened": sigma is not None}
@@ -170,7 +171,7 @@ def _of_image(
         elif len(values) > 1 and name not in ("average", "segment"):
             raise InputError(
                 f"{path} holds several images, {name} {values[:10].tolist()}; choose one with"
-                f" select={{'{name}': {values[0]}}}"
+                f" select={{'{name}': {values[0]}}} (--read select.{name}={values[0]})"
             )
         if not chosen.any():
             raise InputError(f"{path} has no readout of an image with {dict(select)}; {name} is {values[:10].tolist()}")
@@ -194,7 +195,7 @@ def _whitening(
         scan = torch.from_numpy(np.concatenate(list(noise), axis=1))
         found: NDArray[np.complex64] = whitening_matrix(noise_covariance(scan), ratio).numpy().astype(np.complex64)
     except InputError as error:
-        raise FormatError(f"{path}: {error}; or read it with whiten=False") from error
+        raise FormatError(f"{path}: {error}; or read it with whiten=False (--read whiten=false)") from error
     return found
 
 
@@ -217,6 +218,9 @@ def _raw(
     axes = [np.asarray(heads[0][f"{name}_dir"], float) for name in ("read", "phase", "slice")]
     upright = bool(np.abs(np.array(axes) @ np.array(axes).T - np.eye(3)).max() < 1e-3)
     if nz == 1:
+        if upright:  # interleaved slices are counted as they were acquired
+            order = _along(heads, numbers, axes[2])
+            kspace, acquired, numbers = kspace[order], acquired[order], [numbers[i] for i in order]
         chosen = chosen_slices(path, slice, len(numbers))
         kept = [chosen] if isinstance(chosen, int) else chosen
         centres = np.array([heads["position"][heads["idx"]["slice"] == numbers[k]][0] for k in kept], float)
@@ -257,6 +261,15 @@ def _raw(
     # A sample may be 0 by chance: what counts is where readouts stand.
     mask = sampled(torch.from_numpy(np.ascontiguousarray(sampled_at))[..., None, :, :])
     return RawKspace(tensor, mask, meta, spacing, size, sigma=sigma, affine=affine)
+
+
+def _along(heads: NDArray[Any], numbers: list[int], normal: NDArray[np.float64]) -> list[int]:
+    """The order in which slices stand along their normal; as they are numbered where that is even or says nothing."""
+    places = np.array([heads["position"][heads["idx"]["slice"] == n][0] for n in numbers], float) @ normal
+    gaps = np.diff(places)
+    if (gaps > 0).all() or (gaps < 0).all() or np.diff(np.sort(places)).min() < 1e-3:
+        return list(range(len(numbers)))
+    return [int(i) for i in np.argsort(places)]
 
 
 def _wanted(header: Mapping[str, Any]) -> tuple[int, int, int]:

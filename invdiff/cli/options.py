@@ -18,11 +18,13 @@ __all__ = [
     "Draws",
     "Json",
     "Nfe",
+    "Read",
     "Seed",
     "Solver",
     "check_output",
     "check_result",
     "memory_size",
+    "reader_options",
     "write_json",
 ]
 
@@ -31,6 +33,16 @@ Seed = Annotated[int, typer.Option(help="The same seed gives the same result, to
 Draws = Annotated[int, typer.Option(min=1, help="Number of posterior draws.")]
 Nfe = Annotated[int | None, typer.Option(min=1, help="Network evaluations per draw.", show_default="the method's own")]
 Solver = Annotated[str | None, typer.Option(help="Solver (see invdiff info).", show_default="the method's own")]
+Read = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        help="An option of the file's reader, may be repeated: series=3, select.EchoNumbers=1, strict=false, volume=0,"
+        " units=HU, spacing=1.",
+        metavar="NAME=VALUE",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps ...")]
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
@@ -49,6 +61,28 @@ def memory_size(text: str, option: str = "--memory") -> int:
     if size < 2**20:
         raise InputError(f"{option} is {text!r}, {size} bytes; it expects at least 1MiB")
     return size
+
+
+def reader_options(texts: list[str] | None) -> dict[str, Any]:
+    """Return options of a reader from "name=value"; "select.name=value" goes into a dictionary.
+
+    Values that are JSON (numbers, true, lists) are taken as such, others as text. Raises InputError.
+    """
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not all(part.isidentifier() for part in name.split(".")) or name.count(".") > 1:
+            raise InputError(f"--read is {text!r}; it expects NAME=VALUE, like series=3 or select.EchoNumbers=1")
+        try:
+            known: Any = json.loads(value)
+        except ValueError:
+            known = value
+        first, _, inner = name.partition(".")
+        if inner:
+            found.setdefault(first, {})[inner] = known
+        else:
+            found[first] = known
+    return found
 
 
 def check_output(path: Path | None, suffix: str = "", option: str = "") -> None:

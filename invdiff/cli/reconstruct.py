@@ -15,11 +15,13 @@ from invdiff.cli.options import (
     Draws,
     Json,
     Nfe,
+    Read,
     Seed,
     Solver,
     check_output,
     check_result,
     memory_size,
+    reader_options,
     write_json,
 )
 from invdiff.cli.tables import table
@@ -95,6 +97,7 @@ def reconstruct(
     axis: Annotated[
         float | None, typer.Option(help="Projections: channel of the rotation axis.", show_default="estimated")
     ] = None,
+    read: Read = None,
     device: Device = "auto",
     memory: Annotated[str, typer.Option(help="For draws computed at once, like 8GiB.")] = "2GiB",
     workers: Annotated[
@@ -123,7 +126,7 @@ def reconstruct(
     Raw k-space, projections, a measurement file; with --simulate, a ground truth, against which the result is scored.
     While it runs, OUT.ckpt holds what is done; after an interruption --resume goes on from there.
 
-    Example: invdiff reconstruct head.nii.gz --simulate ct --views 30 --slice 40 -o out.nii.gz --json scores.json
+    Example: invdiff reconstruct head.nii.gz --simulate ct --views 30 --read units=HU -o out.nii.gz --json scores.json
     """
     size_limit = memory_size(memory)
     if stations or _of_fields(prior):
@@ -133,7 +136,7 @@ def reconstruct(
         refuse(
             {"--simulate": bool(simulate), "--method": method != "auto", "--solver": solver is not None,
              "--holdout": holdout is not None, "--volume": volume, "--slice": slice_number is not None,
-             "--format": format is not None}
+             "--format": format is not None, "--read": bool(read)}
         )  # fmt: skip
         weather = Weather(
             draws, nfe or 10, seed, sigma, by_quantity(error, "--error"),
@@ -164,7 +167,7 @@ def reconstruct(
     from invdiff.reconstruction import reconstruct as run
     from invdiff.sampling import pick_device
 
-    given = {name: value for name, value in reader.items() if value is not None}
+    given = reader_options(read) | {name: value for name, value in reader.items() if value is not None}
     settings = Settings(
         method, prior, draws, nfe, solver, seed, holdout=holdout, alone=alone, memory=size_limit, checkpoint=folder,
         resume=resume,

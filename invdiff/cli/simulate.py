@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from invdiff.cli import scans
-from invdiff.cli.options import Json, Seed, check_output, write_json
+from invdiff.cli.options import Json, Read, Seed, check_output, reader_options, write_json
 from invdiff.errors import InputError
 
 __all__ = ["simulate"]
@@ -33,6 +33,7 @@ def simulate(
     beam: scans.Beam = None,
     counts: scans.Counts = None,
     water: scans.Water = None,
+    read: Read = None,
 ) -> None:
     """Simulate a measurement of images.
 
@@ -48,7 +49,7 @@ def simulate(
     from invdiff.reconstruction.provenance import hash_of, versions
     from invdiff.simulation import simulate as run
 
-    images = read_volume(truth)
+    images = read_volume(truth, **reader_options(read))
     kind = modality or (
         "ct" if images.units == "HU" else {"MR": "mri", "CT": "ct"}.get(images.meta.get("modality", ""))
     )

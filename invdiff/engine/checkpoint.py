@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 import time
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import FileError
+from invdiff.files import replacing
 from invdiff.random import Streams
 from invdiff.solvers.base import State
 
@@ -51,9 +51,10 @@ class Checkpoint:
         else:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _write(note, lambda part: part.write_text(text, encoding="utf-8"))
             except OSError as error:
                 raise FileError(f"cannot write the checkpoint folder {folder}: {error}") from error
+            with replacing(note) as part:
+                part.write_text(text, encoding="utf-8")
 
     def finished(self, first: int) -> tuple[Tensor, Cost, Tensor | None] | None:
         """The chunk that starts at unit `first`, what it took and its log-weights, if it is done."""
@@ -66,7 +67,7 @@ class Checkpoint:
     def finish(self, first: int, x: Tensor, cost: Cost, log_weight: Tensor | None = None) -> None:
         """Keep a finished chunk and drop its intermediate state."""
         content = {"x": x, "cost": cost, "log_weight": log_weight}
-        _write(self.folder / f"chunk-{first:06d}.pt", lambda part: torch.save(content, part))
+        _save(self.folder / f"chunk-{first:06d}.pt", content)
         (self.folder / f"state-{first:06d}.pt").unlink(missing_ok=True)
 
     def keep(self, first: int, state: State, rng: Streams, cost: Cost) -> None:
@@ -84,7 +85,7 @@ class Checkpoint:
             "rng": rng.state(),
             "cost": cost,
         }
-        _write(self.folder / f"state-{first:06d}.pt", lambda part: torch.save(content, part))
+        _save(self.folder / f"state-{first:06d}.pt", content)
 
     def resume(self, first: int, rng: Streams, device: torch.device) -> tuple[State, Cost] | None:
         """The state to go on from and what it took, with the generators set to it; None to start afresh."""
@@ -111,10 +112,9 @@ class Checkpoint:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _write(path: Path, write: Any) -> None:
-    part = path.with_name(path.name + ".part")
-    write(part)
-    os.replace(part, path)
+def _save(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as part, part.open("wb") as file:
+        torch.save(content, file)
 
 
 def _load(path: Path) -> dict[str, Any]:

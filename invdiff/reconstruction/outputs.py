@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from invdiff.datasets.outputs import format_of
+from invdiff.datasets.dicom import writer
+from invdiff.datasets.outputs import anonymous, format_of, split
 from invdiff.datasets.volume import from_attributes
 from invdiff.errors import InputError
 from invdiff.files import replacing
@@ -41,7 +42,7 @@ def write(
     """
     posterior = in_file_unit(done.posterior, done.measurement.meta)
     posterior.save(out, format, draws=draws, anonymise=anonymise)
-    written = [out] if out.exists() else sorted(out.parent.glob(_pattern(out)))
+    written = [out] if out.exists() else sorted(out.parent.glob(_pattern(out, format)))
     if (format or out.suffix.lower()) not in ("netcdf", *_DATASETS):
         written.append(sidecar(out))
         with replacing(written[-1]) as part:
@@ -53,33 +54,37 @@ def check_place(measurement: Measurement, out: Path, format: str | None) -> None
     """See that images of x can be placed in the world, before minutes are spent on them.
 
     Raises:
-        InputError: an image format is asked for, and nothing says how large a voxel is.
+        InputError: an image format is asked for, and nothing says how large a voxel is, or DICOM has no such images.
+        FileError, FormatError: a file that DICOM images are to derive from is gone, or cannot be read.
     """
     kind = format or (None if out.suffix.lower() in _DATASETS else format_of(out))
     if kind not in ("nifti", "dicom", "parametric-map", "metaimage", "nrrd"):
         return
-    if from_attributes(measurement.meta) is not None:
+    place = from_attributes(measurement.meta)
+    if place is not None:
+        if kind in ("dicom", "parametric-map"):
+            writer.check(place)
         return
     known = [name for name in "yx" if _in_mm(measurement.coords.get(name))]
     if len(known) < 2 or measurement.n_problems > 1:
         lacks = "how far apart its slices are" if len(known) == 2 else "how large its pixels are"
-        raise InputError(f"the data do not say {lacks}, which {kind} has to: write {out.stem}.nc instead")
+        raise InputError(f"the data do not say {lacks}, which {kind} has to: write {out.name.split('.')[0]}.nc instead")
 
 
 def _in_mm(coordinate: Any) -> bool:
     return isinstance(coordinate, tuple) and len(coordinate) > 2 and coordinate[2].get("units") == "mm"
 
 
-def _pattern(out: Path) -> str:
+def _pattern(out: Path, format: str | None) -> str:
     """The names that images get: NAME_mean.nii.gz and so on."""
-    suffix = "".join(out.suffixes[-2:]) if out.suffix == ".gz" else out.suffix
-    return f"{glob.escape(out.name.removesuffix(suffix))}_*{suffix}"
+    stem, suffix = split(out, format or format_of(out) or "")
+    return f"{glob.escape(stem)}_*{suffix}"
 
 
 def _plain(posterior: Posterior, anonymise: bool) -> dict[str, Any]:
-    hidden = {"geometry", *(("input", "file") if anonymise else ())}
-    attributes = {k: v for k, v in posterior.dataset.attrs.items() if k not in hidden}
-    for name in ("options", "scan"):
-        if isinstance(attributes.get(name), str):
-            attributes[name] = json.loads(attributes[name])
+    attributes = anonymous(posterior.dataset.attrs) if anonymise else dict(posterior.dataset.attrs)
+    attributes.pop("geometry", None)
+    for name, value in attributes.items():
+        if isinstance(value, str) and value[:1] in ("[", "{"):
+            attributes[name] = json.loads(value)
     return {**attributes, "diagnostics": posterior.diagnostics}

@@ -84,12 +84,11 @@ def single(measurement: Measurement, x: Tensor) -> Posterior:
     problems = range(measurement.n_problems)
     with torch.inference_mode():
         chi2 = [float(measurement.take([p]).chi2(x[p : p + 1])) for p in problems]
-    kept = {k: v for k, v in measurement.meta.items() if isinstance(v, (str, int, float))}
     mean = sum(chi2) / len(chi2)
     return Posterior.from_draws(
         x[None] if measurement.batched else x,
         coords=measurement.coords,
-        attrs={"operator": repr(measurement.operator), **kept},
+        attrs={"operator": repr(measurement.operator), **measurement.attributes()},
         diagnostics={"nfe": 0, "chi2": mean, "chi2_ratio": mean / measurement.count},
         batched=measurement.batched,
     )

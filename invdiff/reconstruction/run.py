@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
     done.figures["warnings"] = posterior.diagnostics.get("warnings", [])
     posterior.dataset.attrs |= {
         "method": settings.method,
-        "options": settings.plain(texture),
+        "options": (settings if chosen else replace(settings, draws=1)).plain(texture),
         **versions(),
     }
     if "rows" in done.figures:

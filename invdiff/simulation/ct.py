@@ -126,7 +126,7 @@ def _file_unit(part: Volume, scan: CTScan) -> tuple[float, float, str]:
     if low < -0.1 * scan.water:
         raise InputError(
             f"the truth has no unit and goes down to {low:.6g}; values without a unit are taken for attenuation, air"
-            " being 0: add what is missing, or give the file its unit (HU)"
+            " being 0: add what is missing, or say the file's unit (--read units=HU, in Python units='HU')"
         )
     return scan.water / MU_WATER, 0.0, ""
 

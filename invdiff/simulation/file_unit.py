@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from invdiff.datasets.volume import from_attributes
 from invdiff.errors import FormatError
 from invdiff.posterior import Posterior
@@ -26,7 +28,8 @@ def file_unit(slope: float, intercept: float, units: str) -> dict[str, str]:
 def in_file_unit(posterior: Posterior, meta: Mapping[str, Any]) -> Posterior:
     """Return the posterior in the unit that `file_unit` wrote into `meta`; itself where it wrote nothing.
 
-    Maps of a variance (``trajectory_variance``) change with it. Raises FormatError where the entry cannot be read.
+    Maps of a variance (``trajectory_variance``) and their means change with it. Raises FormatError where the entry
+    cannot be read.
     """
     if _KEY not in meta:
         return posterior
@@ -38,9 +41,13 @@ def in_file_unit(posterior: Posterior, meta: Mapping[str, Any]) -> Posterior:
     data: xr.Dataset = posterior.dataset.copy()
     data["draws"] = (data["draws"] * slope + intercept).astype(data["draws"].dtype).assign_attrs(units=units)
     if "trajectory_variance" in data:
-        data["trajectory_variance"] = (data["trajectory_variance"] * slope**2).astype("float32")
+        squared = {"units": f"{units}^2" if units else ""}
+        data["trajectory_variance"] = (data["trajectory_variance"] * slope**2).astype("float32").assign_attrs(squared)
     data.attrs = {k: v for k, v in data.attrs.items() if k != _KEY}
     place = from_attributes(data.attrs)
     if place is not None:
         data.attrs |= place.with_values(place.values, units).attributes()
-    return Posterior(data, posterior.diagnostics)
+    found_in = dict(posterior.diagnostics)
+    if "hallucination" in found_in:  # means of that map
+        found_in["hallucination"] = (np.asarray(found_in["hallucination"]) * slope**2).tolist()
+    return Posterior(data, found_in)

@@ -25,8 +25,8 @@ def save(path: Path, config: TrainConfig, numbers: dict[str, Any], net: Any, opt
         "optimiser": optimiser.state_dict(),
         "extra": extra,
     }
-    with replacing(path) as part:
-        torch.save(content, part)
+    with replacing(path) as part, part.open("wb") as file:
+        torch.save(content, file)
 
 
 def resume(path: Path, config: TrainConfig, net: Any, optimiser: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -18,7 +18,7 @@ sitk = pytest.importorskip("SimpleITK", reason="MetaImage and NRRD need SimpleIT
 def volume() -> Volume:
     values = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
     affine = np.array([[0.1, 0.2, 1.5, -7], [0.3, 2.0, -0.1, 8], [3.0, -0.1, 0.2, 9], [0, 0, 0, 1]])
-    return Volume(values, affine)
+    return Volume(values, affine, "HU")
 
 
 @pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
@@ -28,6 +28,7 @@ def test_round_trip_of_an_oblique_volume(tmp_path: Path, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]
     np.testing.assert_array_equal(back.values, given.values)
     np.testing.assert_allclose(back.affine, given.affine, atol=1e-9)
+    assert back.units == "HU" and itk.read(tmp_path / name, units="K").units == "K"
     image = sitk.ReadImage(str(tmp_path / name))  # its own idea of the place of column 4, row 2, slice 1
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((4, 2, 1)), given.world((1, 2, 4)), atol=1e-9)
 
@@ -53,6 +54,41 @@ def test_nrrd_in_ras(tmp_path: Path) -> None:
     (tmp_path / "a.nrrd").write_bytes(text.encode() + b"\x01\x02")
     back = itk.read(tmp_path / "a.nrrd")
     np.testing.assert_allclose(back.world((0, 0, 1)), (-7, -6, 7))
+
+
+_PLACED = "space directions: (2,0,0) (0,2,0) (0,0,2)\nspace origin: (5,6,7)\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "step"),
+    [
+        ('space: left-posterior-superior\nspace units: "um" "um" "um"\n' + _PLACED, 2e-3),
+        ('spacings: 2 2 2\nunits: "cm" "cm" "cm"\n', 20.0),
+    ],
+)
+def test_nrrd_in_other_lengths(tmp_path: Path, said: str, step: float) -> None:
+    text = "NRRD0004\ntype: uchar\ndimension: 3\n" + said.replace("space dir", "sizes: 2 1 1\nspace dir")
+    text += ("" if "sizes" in text else "sizes: 2 1 1\n") + "encoding: raw\n\n"
+    (tmp_path / "a.nrrd").write_bytes(text.encode() + b"\x01\x02")
+    back = itk.read(tmp_path / "a.nrrd")
+    assert back.spacing == pytest.approx((step,) * 3)
+    origin = (5, 6, 7) if "origin" in said else (0, 0, 0)
+    np.testing.assert_allclose(back.world((0, 0, 0)), np.array(origin) * step / 2)
+    (tmp_path / "a.nrrd").write_bytes(text.replace('"um"', '"ft"').replace('"cm"', '"ft"').encode() + b"\x01\x02")
+    with pytest.raises(FormatError, match="lengths in ft; expected one of mm"):
+        itk.read(tmp_path / "a.nrrd")
+
+
+def test_lengths_that_a_file_lacks(tmp_path: Path) -> None:
+    nrrd = "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 1 1\nencoding: raw\n\n"
+    meta = "ObjectType = Image\nNDims = 3\nDimSize = 2 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    for name, text in (("a.nrrd", nrrd), ("a.mha", meta)):
+        (tmp_path / name).write_bytes(text.encode() + b"\x01\x02")
+        with pytest.raises(FormatError, match="how large a voxel is.*--read spacing"):
+            itk.read(tmp_path / name)
+        assert itk.read(tmp_path / name, spacing=[4, 3, 2]).spacing == (4, 3, 2)
+        with pytest.raises(InputError, match="spacing is 0"):
+            itk.read(tmp_path / name, spacing=0)
 
 
 def test_one_of_several_volumes(tmp_path: Path) -> None:

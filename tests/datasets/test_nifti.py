@@ -45,7 +45,8 @@ def test_round_trip(tmp_path: Path, name: str, dtype: type) -> None:
     assert back.values.dtype == dtype
     np.testing.assert_array_equal(back.values, given.values)
     np.testing.assert_allclose(back.affine, given.affine, atol=1e-5)  # oblique, not at right angles
-    assert nibabel.load(tmp_path / name).header["descrip"] == b"posterior mean"
+    assert nibabel.load(tmp_path / name).header["descrip"] == b"units=HU; posterior mean"
+    assert back.units == given.units == "HU" and nifti.read(tmp_path / name, units="K").units == "K"
 
 
 def test_scaled_units_and_endianness(tmp_path: Path) -> None:
@@ -88,6 +89,23 @@ def test_posterior_writes_mean_and_std(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot write"):
         posterior.save(tmp_path / "none" / "out.nii")
     assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
+def test_lengths_and_places_that_a_file_lacks(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.float32), None)
+    image.header["pixdim"][1:4] = 2, 3, 4
+    image.to_filename(tmp_path / "a.nii")
+    with pytest.warns(RuntimeWarning, match="a.nii says not where it stands"):
+        np.testing.assert_array_equal(nifti.read(tmp_path / "a.nii").affine[:3, :3], [[0, 0, 2], [0, 3, 0], [4, 0, 0]])
+    whole = bytearray((tmp_path / "a.nii").read_bytes())
+    whole[80:92] = bytes(12)
+    (tmp_path / "a.nii").write_bytes(whole)
+    with pytest.raises(FormatError, match="how large a voxel is.*--read spacing"):
+        nifti.read(tmp_path / "a.nii")
+    with pytest.raises(InputError, match="spacing is -1"):
+        nifti.read(tmp_path / "a.nii", spacing=-1)
+    with pytest.warns(RuntimeWarning, match="not where it stands"):
+        assert nifti.read(tmp_path / "a.nii", spacing=[3, 2, 1]).spacing == (3, 2, 1)
 
 
 def test_bad_files(tmp_path: Path) -> None:

@@ -98,6 +98,45 @@ def test_dead_channels_say_nothing() -> None:
     torch.testing.assert_close(m.y[0, :, 20], (m.y[0, :, 19] + m.y[0, :, 21]) / 2)
 
 
+def test_wrong_readings_say_nothing() -> None:
+    raw = scan()
+    counts = raw.projections.copy()
+    counts[7], counts[3, 1, 30] = 0, 0  # a dropped frame and one reading, far below the dark
+    with pytest.warns(RuntimeWarning, match=r"129 of 11520 readings are below the dark"):
+        m = to_measurement(replace(raw, projections=counts))
+    whole = to_measurement(raw)
+    assert m.meta["wrong_readings"] == 129 and m.meta["rotation_centre"] == pytest.approx(CENTRE, abs=0.1)
+    sigma = m.noise.sigma  # type: ignore[attr-defined]
+    assert float(sigma[:, 7].min()) > 100 * float(sigma[:, 6].max())
+    torch.testing.assert_close(m.y[1, 3, 30], (m.y[1, 3, 29] + m.y[1, 3, 31]) / 2)
+    torch.testing.assert_close(m.y[:, 7], whole.y[:, 6], atol=1e-4, rtol=1e-4)
+    counts[:40] = 0
+    with pytest.raises(FormatError, match=r"4\d% of the counts are below the dark"):
+        to_measurement(replace(raw, projections=counts))
+
+
+def test_few_photons_with_one_dark_frame() -> None:
+    raw = scan(photons=20)
+    assert raw.darks is not None
+    m = to_measurement(replace(raw, darks=raw.darks.mean(0, keepdims=True)), centre=CENTRE)
+    assert "wrong_readings" not in m.meta and bool(torch.isfinite(m.y).all())
+
+
+def test_slices_of_known_size_have_a_place(tmp_path: Path) -> None:
+    from invdiff.datasets.volume import from_attributes
+    from invdiff.posterior import Posterior
+
+    m = to_measurement(replace(scan(rows=5), spacing=(0.2, 0.1)), [1, 3])
+    place = from_attributes(m.meta)
+    assert place is not None and place.spacing == pytest.approx((0.4, 0.1, 0.1))
+    middle = [(n - 1) / 2 for n in place.values.shape]
+    np.testing.assert_allclose(place.world(middle), 0, atol=1e-9)  # rows 1 and 3 of five stand about the middle
+    pytest.importorskip("nibabel", reason="NIfTI needs nibabel (extra imaging)")
+    x = torch.zeros(2, 2, *m.operator.domain_shape)
+    Posterior.from_draws(x, m.coords, m.meta, batched=True).save(tmp_path / "a.nii")
+    assert "geometry" not in to_measurement(replace(scan(rows=5), spacing=(0.2, 0.1)), [0, 1, 3]).meta
+
+
 def test_fan_beams_and_line_integrals() -> None:
     angles = np.arange(100) * 2 * math.pi / 100
     op = FanCT((40, 40), angles, 80, source_axis=120.0, source_detector=200.0, detector_spacing=1.5)

@@ -116,7 +116,7 @@ def finished(run: Run, x: Tensor, seconds: float) -> Acquisition:
         attrs={
             "sampler": options.name, "policy": options.policy.name, "mode": options.mode, "seed": run.seed,
             "budget": options.budget, "operator": repr(measurement.operator), "scale_to_prior_unit": run.factor,
-            **{k: v for k, v in measurement.meta.items() if isinstance(v, (str, int, float))},
+            **measurement.attributes(),
             **run.bare.describe(),
         },
         diagnostics=diagnostics,

@@ -152,6 +152,7 @@ def test_what_is_no_volume(series: Path, fields: dict[str, Any], said: str) -> N
         dicom.read(series)
 
 
+@pytest.mark.filterwarnings("ignore:.*are no DICOM:RuntimeWarning")
 def test_several_series(series: Path, make_ct: Make, stored: np.ndarray, positions: np.ndarray) -> None:
     (series / "deeper").mkdir()
     other = make_ct(stored[0], positions[0], SeriesInstanceUID="1.2.9", SeriesDescription="Bone", SeriesNumber=4)
@@ -320,6 +321,60 @@ def test_object_without_image(series: Path, make_ct: Make, stored: np.ndarray, p
         assert dicom.read(series).values.shape[0] == 5
     with pytest.raises(FormatError, match="holds no DICOM image; it holds report.dcm"):
         dicom.read(series / "report.dcm")
+
+
+def test_no_slice_disappears(series: Path) -> None:
+    from pydicom.fileset import FileSet
+
+    files = FileSet()
+    for path in sorted(series.iterdir()):
+        files.add(path)
+    files.write(series.parent / "disc")
+    named = next(p for p in (series.parent / "disc").rglob("*") if p.is_file() and p.name != "DICOMDIR")
+    named.write_text("hello", encoding="utf-8")
+    with pytest.raises(FormatError, match=f"{named.name} is not DICOM"):
+        dicom.read(series.parent / "disc" / "DICOMDIR")
+    (series / "6.dcm").rename(series / "IM6")
+    whole = (series / "IM6").read_bytes()
+    (series / "IM6").write_bytes(whole[: whole.index(b"\x28\x00\x10\x00")])  # as far as Rows
+    with pytest.raises(FormatError, match="IM6 is a CT Image Storage without Rows and Columns; it is damaged"):
+        dicom.read(series)
+    (series / "IM6").write_bytes(b"")
+    with pytest.raises(FormatError, match="IM6 is empty"):
+        dicom.read(series)
+    (series / "IM6").write_text("hello", encoding="utf-8")
+    with pytest.warns(RuntimeWarning, match=r"passed over 1 file\(s\) that are no DICOM: IM6"):
+        dicom.read(series, strict=False)
+
+
+def test_thin_slices_far_apart_are_said(series: Path) -> None:
+    for path in series.iterdir():
+        change(path, SliceThickness=1.5)
+    with pytest.warns(RuntimeWarning, match="1.5 mm thick and 3 mm apart; are some missing"):
+        assert len(dicom.read(series).values) == 5
+
+
+def test_real_world_values(series: Path) -> None:
+    from pydicom.dataset import Dataset
+
+    def mapped(**fields: Any) -> Path:
+        mapping, unit = Dataset(), Dataset()
+        unit.CodeValue, unit.CodingSchemeDesignator, unit.CodeMeaning = "[hnsf'U]", "UCUM", "Hounsfield unit"
+        mapping.MeasurementUnitsCodeSequence = [unit]
+        for name, value in fields.items():
+            setattr(mapping, name, value)
+        change(series / "6.dcm", RealWorldValueMappingSequence=[mapping], RescaleType="US")
+        return series / "6.dcm"
+
+    stored = (dicom.read(series / "6.dcm").values + 1024) / 2
+    volume = dicom.read(mapped(RealWorldValueSlope=3.0, RealWorldValueIntercept=-7.0))
+    np.testing.assert_array_equal(volume.values, stored * 3 - 7)
+    assert volume.units == "HU"
+    change(series / "6.dcm", RescaleType="HU")  # the rescale says what it is
+    np.testing.assert_array_equal(dicom.read(series / "6.dcm").values, stored * 2 - 1024)
+    change(series / "6.dcm", RescaleSlope=None, RescaleIntercept=None)
+    with pytest.raises(FormatError, match="by a table"):
+        dicom.read(mapped(RealWorldValueLUTData=[1.0, 2.0]))
 
 
 def test_claimed_size_takes_no_memory(series: Path) -> None:

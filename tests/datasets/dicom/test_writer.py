@@ -219,7 +219,14 @@ def test_of_an_enhanced_source(tmp_path: Path, series: Path, source: Volume) -> 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
 @pytest.mark.parametrize("anonymise", [False, True])
-def test_an_independent_validator_finds_no_error(tmp_path: Path, posterior: Posterior, anonymise: bool) -> None:
+@pytest.mark.parametrize("part", [None, "HEAD", "KNEE"])
+def test_an_independent_validator_finds_no_error(
+    tmp_path: Path, posterior: Posterior, series: Path, anonymise: bool, part: str | None
+) -> None:
+    for path in series.iterdir() if part else ():
+        image = pydicom.dcmread(path)
+        image.BodyPartExamined, image.Laterality = part, "L" if part == "KNEE" else ""
+        image.save_as(path)
     posterior.save(tmp_path / "out", anonymise=anonymise)
     for name in ("mean", "std"):
         command = ["dciodvfy", "-new", str(tmp_path / "out" / name / "0002.dcm")]

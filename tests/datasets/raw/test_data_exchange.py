@@ -70,6 +70,27 @@ def test_netcdf_sinograms(tmp_path: Path, format: Any) -> None:
     assert raw.flats is None
 
 
+@pytest.mark.parametrize(("name", "rows_first"), [("projections", False), ("sinograms", True)])
+def test_as_many_rows_as_views(tmp_path: Path, name: str, rows_first: bool) -> None:
+    values = np.random.default_rng(1).uniform(size=(VIEWS, VIEWS, CHANNELS)).astype(np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file[name], file["angles"] = values, DEGREES
+    expected = values.swapaxes(0, 1) if rows_first else values
+    np.testing.assert_array_equal(data_exchange.read(tmp_path / "a.h5").projections, expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data": COUNTS.astype(np.uint16), "data_dark": None}, "are in counts and whole numbers"),
+        ({}, "beside a dark field"),
+    ],
+)
+def test_counts_without_an_open_beam(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(FormatError, match=f"{said}, which line integrals are not"):
+        data_exchange.read(exchange(tmp_path / "a.h5", data_white=None, **changes))
+
+
 def test_one_row(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["counts"], file["flats"], file["angles"] = COUNTS[:, 0], WHITE[:, 0], DEGREES
@@ -84,7 +105,7 @@ def test_one_row(tmp_path: Path) -> None:
         ({"theta": None}, "has no theta"),
         ({"theta": DEGREES[:-1]}, "6 angles do not go with projections"),
         ({"data_white": WHITE[:, :2]}, "the white field has shape"),
-        ({"data_white": None}, "projections are counts, but there is no open beam"),
+        ({"data_white": None}, "projections are in counts and .* no open beam"),
         ({"data_white": DARK}, "not brighter than darks"),
         ({"theta": np.linspace(0, 3, VIEWS)}, "have no units"),
         ({"theta": np.full(VIEWS, np.nan)}, "angles holds NaN"),
