@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from invdiff.simulation.file_unit import file_unit
 __all__ = ["BEAMS", "CTScan", "simulate_ct"]
 
 BEAMS = ("parallel", "fan", "cone")
+_NO_MATTER = -1100  # HU: air is -1000, and its noise seldom -1100; scanners fill what they did not see with -2000 or so
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,14 @@ def simulate_ct(part: Volume, scan: CTScan, slices: list[int], several: bool, se
     values = (part.values - intercept) / slope
     if part.mask is not None:
         values = np.where(part.mask, values, 0)
+    if units == "HU" and (part.values < _NO_MATTER).any():
+        low = part.values < _NO_MATTER
+        values = np.where(low, 0, values)
+        warnings.warn(f"{int(low.sum())} voxels below {_NO_MATTER} HU are padding, taken for air", stacklevel=2)
+    if part.meta.get("modality") == "MR":
+        warnings.warn(
+            "the truth is an MR image, whose values are no attenuation", stacklevel=2
+        )
     mu = torch.from_numpy(np.asarray(values, np.float32))
     whole = scan.volume or scan.beam == "cone"
     operator = _tomograph(part, scan, whole)

@@ -156,6 +156,21 @@ def test_hounsfield_units_come_out_as_they_went_in(tmp_path: Path, call, head: P
     assert abs(float(posterior.draws[0, 0, 0, 0]) + 1000) < 60  # air
 
 
+def test_what_is_no_attenuation_is_said(head: Path) -> None:
+    from invdiff.simulation import simulate
+
+    values = read_volume(head).values[:1] - 1000
+    padded = values.copy()
+    padded[0, 0, 0] = -3024
+    affine = np.diag([4.0, 3, 2, 1])
+    clean = simulate(Volume(values, affine, "HU"), CTScan(views=5))
+    with pytest.warns(UserWarning, match="1 voxels below -1100 HU are padding"):
+        found = simulate(Volume(padded, affine, "HU"), CTScan(views=5))
+    np.testing.assert_array_equal(found.measurement.y, clean.measurement.y)
+    with pytest.warns(UserWarning, match="an MR image"):
+        simulate(Volume(values + 1000, affine, meta={"modality": "MR"}), CTScan(views=5))
+
+
 def test_slice_of_a_stack_is_the_slice_alone(head: Path) -> None:
     from invdiff.simulation import simulate
 

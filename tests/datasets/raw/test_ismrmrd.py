@@ -83,6 +83,22 @@ def test_slices_of_several_coils(tmp_path: Path) -> None:
     assert reading.read(path, sigma=0.1, coil_maps=torch.ones(COILS, NX // 2, NY)).y.shape == (3, COILS, NX // 2, NY)
 
 
+def test_slices_stand_where_they_say(tmp_path: Path) -> None:
+    full, order = kspace(3), [1, 0, 2]  # counted as acquired: number n stands at place order[n]
+    readouts = []
+    for s in range(3):
+        for y in range(NY):
+            one = readout(full[s, :, :, y], y, slice=s)
+            one.position[:] = np.array([1.0, 2, 3]) + 4.0 * order[s] * SLICE
+            readouts.append(one)
+    raw = ismrmrd.read(save(tmp_path / "a.h5", readouts, header()))
+    np.testing.assert_array_equal(raw.kspace.numpy(), full[[1, 0, 2]])
+    assert raw.meta["slice"] == [1, 0, 2] and raw.affine is not None
+    np.testing.assert_allclose(raw.affine[:3, 0], 4 * SLICE, atol=1e-5)
+    one = ismrmrd.read(tmp_path / "a.h5", slice=0)
+    assert torch.equal(one.kspace, raw.kspace[0]) and one.meta["slice"] == 1
+
+
 def test_place_of_the_image(tmp_path: Path) -> None:
     full = kspace(3)
     path = save(
