@@ -19,13 +19,15 @@ import torch
 from record import best, write
 from torch import Tensor
 
-from invdiff.guidance import DDNM, DiffPIR, Steered, WeightedH
+from invdiff.guidance import DDNM, TMPD, DiffPIR, PiGDM, Steered, WeightedH
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.imaging.inpainting import Inpainting
 from invdiff.priors.base import Prior
 from invdiff.random import Streams, generator
 from invdiff.samplers.base import Sampler
+from invdiff.samplers.ddnm_plus import DDNMPlus
+from invdiff.samplers.ddrm import DDRM
 from invdiff.samplers.dps import DPS
 from invdiff.samplers.guided import Guided
 from invdiff.solvers import DDIM, Renoise
@@ -49,6 +51,10 @@ CASES: dict[str, tuple[Callable[[], Sampler], int, int]] = {
     "dps": (lambda: DPS(nfe=STEPS), 1, 2),
     "ddnm": (lambda: Guided(DDNM, DDIM(0.85), STEPS, uses_vjp=False), 0, 2),
     "diffpir": (lambda: Guided(DiffPIR, Renoise(0.3), STEPS, uses_vjp=False), 0, 2),
+    "pigdm": (lambda: Guided(PiGDM, DDIM(1.0), STEPS), 1, 5),
+    "tmpd": (lambda: Guided(TMPD, DDIM(1.0), STEPS), 2, 4),
+    "ddrm": (lambda: DDRM(nfe=STEPS), 0, 0),
+    "ddnm-plus": (lambda: DDNMPlus(nfe=STEPS), 0, 0),
     "weighted-h": (
         lambda: Guided(partial(WeightedH, reference=lambda m: m.operator.adjoint(m.data)), DDIM(1.0), STEPS), 0, 0,
     ),
@@ -105,7 +111,7 @@ def measure(side: int, seconds: float) -> list[dict[str, object]]:
     times = {n: 1e3 * wall / STEPS for n, (wall, _) in zip(jobs, best(list(jobs.values()), seconds), strict=True)}
     rows: list[dict[str, object]] = []
     for name, (_, gradients, applications) in CASES.items():
-        network = times["gradient" if gradients else "evaluation"]
+        network = times["gradient" if gradients else "evaluation"] * max(1, gradients)
         operator = applications / 2 * times["operator"]
         step, penalty = times[name], times["penalty"] if name.startswith("steered") else 0.0
         overhead = step - network - operator - penalty

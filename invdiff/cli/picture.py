@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.cli.tables import TITLES
+from invdiff.operators.ct.tomography import Tomography
 from invdiff.reconstruction.result import Reconstruction
 from invdiff.report.panel import panel
 
@@ -46,5 +47,7 @@ def picture(done: Reconstruction, path: Path) -> None:
         spread={"posterior std": cut(posterior.std().values)} if several else None,
         residual={"misfit of the data": done.residual()},
         coords=coords,
+        unit=str(posterior.draws.attrs.get("units", "")),
+        sinogram=isinstance(measurement.operator, Tomography),
         heading=f"{Path(str(measurement.meta.get('file', ''))).name}  {method}{note}",
     )

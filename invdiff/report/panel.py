@@ -33,6 +33,7 @@ def panel(
     scores: Mapping[str, float] | None = None,
     coords: Mapping[str, Any] | None = None,
     unit: str = "",
+    sinogram: bool = False,
     heading: str = "",
     columns: int = 4,
 ) -> Path:
@@ -44,8 +45,10 @@ def panel(
         path: the PNG file.
         spread: non-negative arrays ``(H, W)`` (standard deviation, error) in one colour scale of their own.
         residual: arrays over k-space, NaN where nothing was measured, in units of the noise's standard deviation.
+        sinogram: the residuals are over views and channels instead.
         scores: PSNR in dB by title of an image, added to it.
-        coords: of x as a `Measurement` has them; with "y" and "x" in mm the axes are in mm, else in pixels.
+        coords: of x as a `Measurement` has them; with "y" and "x" in mm the axes are in mm, in "pixel" from the
+            axis of rotation, else rows and columns are counted.
         unit: of the images, for the colour bars.
         heading: above all.
         columns: tiles in a row.
@@ -55,8 +58,9 @@ def panel(
     """
     from matplotlib.figure import Figure
 
+    what = "magnitude" if any(np.iscomplexobj(v) for v in images.values()) or not unit else "value"
     groups = [
-        ({name: np.abs(_flat(name, v)) for name, v in images.items()}, "gray", _unit("magnitude", unit)),
+        ({name: np.abs(_flat(name, v)) for name, v in images.items()}, "gray", _unit(what, unit)),
         ({name: _flat(name, v) for name, v in (spread or {}).items()}, "magma", _unit("", unit)),
         ({name: _flat(name, v) for name, v in (residual or {}).items()}, "viridis", "noise std"),
     ]
@@ -72,7 +76,8 @@ def panel(
         top = _top(list(group.values())[: 1 if k == 0 else None])
         for name, values in group.items():
             title = f"{name}, {scores[name]:.1f} dB" if scores and name in scores else name
-            place = _place(coords or {}, values.shape) if k < 2 else _k_space(values.shape)
+            over_data = _sinogram if sinogram else _k_space
+            place = _place(coords or {}, values.shape) if k < 2 else over_data(values.shape)
             _tile(figure, next(tiles), values, title, top, colours, label, place)
     for empty in tiles:
         empty.set_axis_off()
@@ -95,8 +100,9 @@ def _tile(
 ) -> None:
     extent, x_label, y_label = place
     picture = axes.imshow(
-        values, cmap=colours, vmin=0, vmax=top, extent=extent, aspect="equal", interpolation="nearest"
-    )
+        values, cmap=colours, vmin=0, vmax=top, extent=extent, interpolation="nearest",
+        aspect="auto" if y_label == "view" else "equal",
+    )  # fmt: skip
     axes.set_facecolor("0.25")  # shows through where values are NaN
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
     axes.title.set_fontsize(10)
@@ -117,22 +123,28 @@ def _top(group: list[NDArray[Any]]) -> float:
 def _place(coords: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[tuple[float, float, float, float], str, str]:
     """Extent (left, right, bottom, top) and the axes' labels."""
     ends: dict[str, tuple[float, float]] = {}
+    unit = ""
     for name, n in zip(("y", "x"), shape, strict=True):
         if name not in coords or n < 2:
             return (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5), "column", "row"
         dims, values, *rest = coords[name]
         values = np.asarray(values, float)
-        if tuple(dims) != (name,) or values.shape != (n,) or (rest and rest[0].get("units") != "mm"):
+        unit = rest[0].get("units") if rest else "mm"
+        if tuple(dims) != (name,) or values.shape != (n,) or unit not in ("mm", "pixel"):
             return (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5), "column", "row"
         half = (values[1] - values[0]) / 2
         ends[name] = (float(values[0] - half), float(values[-1] + half))
-    return (*ends["x"], *reversed(ends["y"])), "x (mm)", "y (mm)"  # type: ignore[return-value]
+    return (*ends["x"], *reversed(ends["y"])), f"x ({unit})", f"y ({unit})"  # type: ignore[return-value]
 
 
 def _k_space(shape: tuple[int, ...]) -> tuple[tuple[float, float, float, float], str, str]:
     rows, columns = shape
     left, top = -(columns // 2) - 0.5, -(rows // 2) - 0.5
     return (left, left + columns, top + rows, top), "k_x", "k_y"
+
+
+def _sinogram(shape: tuple[int, ...]) -> tuple[tuple[float, float, float, float], str, str]:
+    return (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5), "channel", "view"
 
 
 def _unit(name: str, unit: str) -> str:

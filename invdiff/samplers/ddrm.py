@@ -78,9 +78,25 @@ def spectral_step(
     """From level t to s > 0: the step without data, and the difference to it where there are some."""
     kept, fresh = math.sqrt(1 - eta**2), eta * s
     z = rng.normal(x)
+    pull, spread = _towards_data(known, s, kept, fresh, eta_b)
+    free = torch.lerp(x0, x, kept * s / t).add_(z, alpha=fresh)
+    if known.identity:
+        bound = x0 + pull * (known.data - x0) + spread * z
+        return free + known.measured * (bound - free)
     c0, cx, cz = known.analysis(x0), known.analysis(x), known.analysis(z)
-    n = known.noise
-    pull = torch.where(s < n, kept * s / n, eta_b)  # towards the data
-    spread = torch.where(s < n, fresh, (s**2 - (eta_b * n) ** 2).clamp_min(0).sqrt())
     change = pull * (known.data - c0) - kept * s / t * (cx - c0) + (spread - fresh) * cz
-    return x0 + (kept * s / t) * (x - x0) + fresh * z + known.synthesis(torch.where(n > 0, change, 0))
+    return free + known.synthesis(known.measured * change)
+
+
+def _towards_data(
+    known: Spectrum, s: float, kept: float, fresh: float, eta_b: float
+) -> tuple[float | Tensor, float | Tensor]:
+    """How far each coefficient with data moves towards them, and how much noise it is given."""
+    n = known.level
+    if n is not None:
+        return (kept * s / n, fresh) if s < n else (eta_b, math.sqrt(max(0.0, s**2 - (eta_b * n) ** 2)))
+    below = s < known.noise
+    return (
+        torch.where(below, kept * s * known.inverse_noise, eta_b),
+        torch.where(below, fresh, (s**2 - (eta_b * known.noise) ** 2).clamp_min(0).sqrt()),
+    )

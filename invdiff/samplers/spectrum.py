@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,12 +33,30 @@ class Spectrum:
         analysis: ``x -> V^H x``; synthesis: ``c -> V c``.
         noise: ``sigma_y / s``, the deviation of the data's error per coefficient; 0 stands for no data (s = 0).
         data: ``V^H A^+ y``, 0 where s = 0.
+        identity: whether V is the identity, so that coefficients are pixels.
     """
 
     analysis: Callable[[Tensor], Tensor]
     synthesis: Callable[[Tensor], Tensor]
     noise: Tensor
     data: Tensor
+    identity: bool = False
+
+    @cached_property
+    def measured(self) -> Tensor:
+        """1 where there are data, 0 elsewhere."""
+        return (self.noise > 0).to(self.noise.dtype)
+
+    @cached_property
+    def level(self) -> float | None:
+        """The noise of all coefficients with data, where it is the same."""
+        held = self.noise[self.noise > 0]
+        return float(held[0]) if len(held) and bool((held == held[0]).all()) else None
+
+    @cached_property
+    def inverse_noise(self) -> Tensor:
+        """One over the noise, 0 where there are no data."""
+        return _inverse(self.noise)
 
 
 def spectrum(measurement: Measurement, method: str) -> Spectrum:
@@ -70,7 +89,9 @@ def _diagonal(op: LinearOperator, y: Tensor, sigma: float) -> Spectrum | None:
     columns, rows = op.column_energy(), op.row_energy()
     if columns is not None:  # V is the identity
         s2 = torch.as_tensor(columns, dtype=y.real.dtype, device=y.device)
-        return Spectrum(lambda x: x, lambda c: c, sigma * _inverse(s2.sqrt()), op.adjoint(y) * _inverse(s2))
+        return Spectrum(
+            lambda x: x, lambda c: c, sigma * _inverse(s2.sqrt()), op.adjoint(y) * _inverse(s2), identity=True
+        )
     if rows is not None:  # V^H = (A A^H)^(-1/2) A
         s2 = torch.as_tensor(rows, dtype=y.real.dtype, device=y.device)
         root = _inverse(s2.sqrt())

@@ -69,6 +69,16 @@ def test_panel_without_coordinates_counts_pixels(tmp_path: Path, figures: list) 
     assert axes.get_images()[0].get_clim() == (0, 1)
 
 
+def test_panel_of_a_tomograph(tmp_path: Path, figures: list) -> None:
+    coords = {name: ((name,), np.arange(4) - 1.5, {"units": "pixel"}) for name in "yx"}
+    residual = {"misfit": np.ones((3, 6))}
+    panel({"a": np.ones((4, 4))}, tmp_path / "a.png", residual=residual, coords=coords, unit="1/pixel", sinogram=True)
+    axes = pictures(figures[0])
+    assert axes["a"].get_xlabel() == "x (pixel)" and axes["misfit"].get_xlabel() == "channel"
+    assert axes["misfit"].get_ylabel() == "view" and axes["misfit"].get_images()[0].get_extent() == [-0.5, 5.5, 2.5, -0.5]
+    assert axes["a"].get_images()[0].colorbar.ax.get_ylabel() == "value (1/pixel)"
+
+
 def test_panel_refuses_volumes_and_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ShapeError, match="'volume' of shape \\(2, 3, 4\\)"):
         panel({"volume": np.zeros((2, 3, 4))}, tmp_path / "a.png")
