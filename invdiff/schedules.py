@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from invdiff.errors import InputError
 
-__all__ = ["at", "ddpm", "geometric", "karras", "refined"]
+Grid = Callable[[float, float, int], list[float]]  # (sigma_min, sigma_max, steps) -> levels, descending, 0 last
+
+__all__ = ["Grid", "at", "ddpm", "geometric", "karras", "refined"]
 
 
 def karras(sigma_min: float, sigma_max: float, steps: int, rho: float = 7.0) -> list[float]:

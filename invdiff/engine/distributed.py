@@ -30,6 +30,9 @@ __all__ = ["connect", "run_distributed"]
 
 Payload = tuple[Sampler, Prior, Measurement]
 
+# Dask has its workers hand freed memory back at once, so a network would spend half its time having pages zeroed again.
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 10**10, "MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_ARENA_MAX": 1}
+
 
 @contextlib.contextmanager
 def connect(workers: int | None, scheduler: str | None) -> Iterator[Client]:
@@ -47,6 +50,7 @@ def connect(workers: int | None, scheduler: str | None) -> Iterator[Client]:
     if workers is not None and workers < 1:
         raise InputError(f"workers = {workers}; it expects at least 1")
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise missing_extra("distributed", "scale", "running on several workers") from error
@@ -58,7 +62,9 @@ def connect(workers: int | None, scheduler: str | None) -> Iterator[Client]:
         with client:
             yield client
         return
+    spawn = "distributed.nanny.pre-spawn-environ"
     with (
+        dask.config.set({spawn: dask.config.get(spawn, {}) | MALLOC}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from invdiff.guidance.base import Guidance, NormalEquations, spread2
 from invdiff.guidance.mmps import _ratio
-from invdiff.linalg import cg, inner
+from invdiff.linalg import cg
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 
@@ -47,13 +48,28 @@ class PiGDM(Guidance):
         """Return the guided denoised image."""
         x0, vjp = self.denoise_with_vjp(x, sigma)
         r2 = spread2(self.prior, sigma)
-        misfit = self.equations.information - self.equations.precision(x0)
-        exact = self.equations.closed_proximal(x0, r2)
+        misfit, u = self._pull(x0, r2)
+        step = vjp(u).mul_(sigma**2)
+        gain = _dot(step, misfit)
+        cost = _dot(step, u).clamp_min(0) + _dot(step, self.equations.precision(step))
+        return step.mul_(_ratio(gain, cost, step)).add_(x0)
+
+    def _pull(self, x0: Tensor, r2: float) -> tuple[Tensor, Tensor]:
+        """``b - N x0`` and ``(r^2 N + I)^-1 (b - N x0)``."""
+        e = self.equations
+        if isinstance(e.weight, float) and e.outside is None and e.op.has_damped_inverse:
+            r = e.data - e.op.forward(x0)
+            u = e.op.damped_inverse(r, 1 / (r2 * e.weight))
+            assert u is not None
+            return e.op.adjoint(r).mul_(e.weight), u.mul_(1 / r2)
+        misfit = e.information - e.precision(x0)
+        exact = e.closed_proximal(x0, r2)
         if exact is None:
-            u = cg(lambda p: p + r2 * self.equations.precision(p), misfit, iterations=self.iterations)
-        else:
-            u = (exact - x0) / r2
-        step = sigma**2 * vjp(u)
-        gain = inner(step, misfit)
-        cost = inner(step, u).clamp_min(0) + inner(step, self.equations.precision(step))
-        return x0 + _ratio(gain, cost, step) * step
+            return misfit, cg(lambda p: p + r2 * e.precision(p), misfit, iterations=self.iterations)
+        return misfit, (exact - x0) / r2
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """``Re<a, b>`` over each event."""
+    parts = (torch.view_as_real(v.resolve_conj()) if v.is_complex() else v for v in (a, b))
+    return torch.linalg.vecdot(*(v.flatten(1) for v in parts))

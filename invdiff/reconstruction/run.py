@@ -48,9 +48,9 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
     chosen = _chosen(case.measurement, settings)  # mistakes first: what follows takes minutes
     held = HeldOut(case.measurement, settings.holdout) if settings.holdout is not None else None
     used = held.train if held else case.measurement
-    classical = beside(used, settings.method, held, case.truth, settings.report, settings.alone)
     texture = 0.0
     if chosen is None:
+        classical = beside(used, settings.method, held, case.truth, settings.report, settings.alone)
         name, strength = settings.method, classical[settings.method].strength
         posterior = single(used, classical[name].x)
         posterior.dataset.attrs |= {"sampler": "none", "strength": strength}
@@ -60,6 +60,8 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
         if used.operator.domain == "complex":
             prior, texture = broadened(used, prior, sampler, settings)
         posterior = draw(used, prior, sampler, settings)
+        # After the draws, which are kept: a run that is interrupted among them does not tune these methods twice.
+        classical = beside(used, settings.method, held, case.truth, settings.report, settings.alone)
     done = Reconstruction(posterior, used, {key: tuned.x for key, tuned in classical.items()}, truth=case.truth)
     if held:
         _judge(done, held, classical, settings, ours=chosen is not None)

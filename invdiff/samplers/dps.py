@@ -15,7 +15,7 @@ from invdiff.operators.base import LinearOperator
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
 from invdiff.samplers.base import start
-from invdiff.schedules import karras
+from invdiff.schedules import Grid, ddpm
 from invdiff.solvers.base import State
 
 __all__ = ["DPS"]
@@ -28,19 +28,23 @@ class DPS:
     units of the prior's `scale`, and the step is divided by the operator's norm, so that neither the unit of x nor
     that of y matters. The norm is each draw's own. The noise level of the data is not used, as published.
 
+    A step moves by the same amount at every level, so the result depends on where the levels are.
+
     Args:
-        zeta: step size; the paper uses 0.3 to 1.
+        zeta: step size; the paper's text uses 0.3 to 1. The authors' code steps along the gradient of ``|y - A D|``,
+            half of the above, with 0.3 or 0.5, which is 0.15 or 0.25 here.
         nfe: number of steps; the paper uses 1000.
+        grid: ``(sigma_min, sigma_max, steps) -> levels``; the paper's is `invdiff.schedules.ddpm`.
 
     Source: Chung et al., 2023, arXiv 2209.14687, algorithm 1.
     """
 
     name, exact_for, unit, uses_vjp = "dps", "none", 1, True
 
-    def __init__(self, zeta: float = 1.0, nfe: int = 1000) -> None:
+    def __init__(self, zeta: float = 1.0, nfe: int = 1000, grid: Grid = ddpm) -> None:
         if zeta <= 0 or nfe < 1:
             raise InputError(f"DPS got zeta = {zeta}, nfe = {nfe}; expected zeta > 0 and nfe >= 1")
-        self.zeta, self.nfe, self.counts = zeta, nfe, Counts()
+        self.zeta, self.nfe, self.grid, self.counts = zeta, nfe, grid, Counts()
 
     def steps(
         self, prior: Prior, measurement: Measurement, like: Tensor, rng: Streams, resume: State | None = None
@@ -49,7 +53,7 @@ class DPS:
         op = measurement.operator
         size = op.norm() if isinstance(op, LinearOperator) else 1.0
         step_size = self.zeta * prior.scale / size
-        sigmas = karras(prior.sigma_min, prior.sigma_max, self.nfe)
+        sigmas = self.grid(prior.sigma_min, prior.sigma_max, self.nfe)
         x, first = (start(like, sigmas[0], rng), 0) if resume is None else (resume.x, resume.step)
         for i in range(first, self.nfe):
             t, s = sigmas[i], sigmas[i + 1]
@@ -66,11 +70,19 @@ class DPS:
         """The denoised image and ``grad_x |r|``, half of ``grad_x |r|^2 / |r|``, r the residual of each draw."""
         self.counts.nfe += 1
         self.counts.vjp += 1
+        op = measurement.operator
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _leaf(x)
             x0 = prior.denoise(leaf, torch.full((1,), sigma, dtype=x.real.dtype, device=x.device))
+            if isinstance(op, LinearOperator) and op.support is None:  # by the adjoint: |r| leaves no graph of its own
+                with torch.no_grad():
+                    r = measurement.residual(x0.detach())
+                    size = torch.linalg.vector_norm(r.flatten(1), dim=1).clamp_min(torch.finfo(x.real.dtype).tiny)
+                    slope = op.adjoint(r) / size.neg().reshape(-1, *[1] * (x.ndim - 1))
+                (gradient,) = torch.autograd.grad(x0, leaf, slope)
+                return x0.detach(), gradient
             r = measurement.residual(x0).flatten(1)
-            if measurement.operator.support is not None:
-                r = torch.cat([r, (x0 * ~measurement.operator.support).flatten(1)], 1)
+            if op.support is not None:
+                r = torch.cat([r, (x0 * ~op.support).flatten(1)], 1)
             (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(r, dim=1).sum(), leaf)
         return x0.detach(), gradient

@@ -12,12 +12,10 @@ from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
 from invdiff.samplers.base import start
-from invdiff.schedules import karras
+from invdiff.schedules import Grid, karras
 from invdiff.solvers.base import Solver, State, steps_within
 
 __all__ = ["Guided"]
-
-Grid = Callable[[float, float, int], list[float]]
 
 
 class Guided:

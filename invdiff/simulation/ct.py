@@ -71,9 +71,7 @@ def simulate_ct(part: Volume, scan: CTScan, slices: list[int], several: bool, se
         values = np.where(low, 0, values)
         warnings.warn(f"{int(low.sum())} voxels below {_NO_MATTER} HU are padding, taken for air", stacklevel=2)
     if part.meta.get("modality") == "MR":
-        warnings.warn(
-            "the truth is an MR image, whose values are no attenuation", stacklevel=2
-        )
+        warnings.warn("the truth is an MR image, whose values are no attenuation", stacklevel=2)
     mu = torch.from_numpy(np.asarray(values, np.float32))
     whole = scan.volume or scan.beam == "cone"
     operator = _tomograph(part, scan, whole)

@@ -75,7 +75,12 @@ def test_panel_of_a_tomograph(tmp_path: Path, figures: list) -> None:
     panel({"a": np.ones((4, 4))}, tmp_path / "a.png", residual=residual, coords=coords, unit="1/pixel", sinogram=True)
     axes = pictures(figures[0])
     assert axes["a"].get_xlabel() == "x (pixel)" and axes["misfit"].get_xlabel() == "channel"
-    assert axes["misfit"].get_ylabel() == "view" and axes["misfit"].get_images()[0].get_extent() == [-0.5, 5.5, 2.5, -0.5]
+    assert axes["misfit"].get_ylabel() == "view" and axes["misfit"].get_images()[0].get_extent() == [
+        -0.5,
+        5.5,
+        2.5,
+        -0.5,
+    ]
     assert axes["a"].get_images()[0].colorbar.ax.get_ylabel() == "value (1/pixel)"
 
 

@@ -32,7 +32,9 @@ def test_a_step_is_the_papers() -> None:
     prior, op = White(), Matrix(a)
     s, t = karras(0.5, 4.0, 3)[1], karras(0.5, 4.0, 3)[0]
     state = next(
-        DPS(zeta=0.7, nfe=3).steps(prior, Measurement(y, op, Gaussian(0.1)), x, Streams(1, [0, 1]), State(0, 3, t, x))
+        DPS(zeta=0.7, nfe=3, grid=karras).steps(
+            prior, Measurement(y, op, Gaussian(0.1)), x, Streams(1, [0, 1]), State(0, 3, t, x)
+        )
     )
     v = 1.5**2
     gain = v / (v + t**2)
