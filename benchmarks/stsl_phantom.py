@@ -5,7 +5,8 @@
 Heads with a smooth phase, never seen in training; blur (Gaussian, 1.5 pixels), 70 % of the pixels missing, and
 super-resolution by 4, each with noise 0.02. `psnr` is the mean over draws, `psnr_mean` that of the draws' mean, both of
 the complex image; `chi2_ratio` tells draws that fit the noise (far below 1) from those that leave data unexplained.
-DPS is run with its published zeta = 1 and with 0.3. `means` has the mean over images and the standard error of STSL's
+DPS is run as published, zeta = 1, with 0.3, with 0.15, which is what the authors' code does, and with zeta = 1 on the
+levels of Karras et al. `means` has the mean over images and the standard error of STSL's
 advantage over each, image by image.
 """
 
@@ -32,11 +33,14 @@ from invdiff.random import generator
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.dps import DPS
 from invdiff.samplers.stsl import STSL
+from invdiff.schedules import karras
 
 METHODS: dict[str, Callable[[], Sampler]] = {
     "stsl": STSL,
     "dps": DPS,
     "dps, zeta 0.3": lambda: DPS(zeta=0.3),
+    "dps, zeta 0.15": lambda: DPS(zeta=0.15),
+    "dps, Karras levels": lambda: DPS(grid=karras),
 }
 
 

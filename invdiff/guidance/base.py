@@ -39,11 +39,13 @@ class Guidance:
     """Posterior denoiser of a prior and a measurement; subclasses write ``__call__(x, sigma)``.
 
     `exact_for` says what prior the method is exact for at infinitely many steps: "gaussian", "any" or "none".
+    `evaluations` of the network are made a call, and `carries` tensors are kept for the next.
     """
 
     exact_for = "none"
     uses_vjp = False
     carries = 0
+    evaluations = 1
 
     def __init__(self, prior: Prior, measurement: Measurement) -> None:
         self.prior, self.measurement, self.counts = prior, measurement, Counts()

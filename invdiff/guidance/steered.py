@@ -30,7 +30,8 @@ class Steered(Guidance):
     Args:
         penalty: c, from images ``(N, *event)`` to ``(N,)`` real numbers, in the prior's unit.
         base: guidance that brings in the data, ``(prior, measurement) -> Guidance``; None leaves them out.
-        network_gradient: whether V is the denoiser's own. Beside a base it costs one more evaluation a step.
+        network_gradient: whether V is the denoiser's own. Beside a base it costs one more evaluation a step, for which
+            `Guided` takes half as many steps.
 
     Raises:
         ShapeError: the penalty does not return one number per image.
@@ -51,12 +52,24 @@ class Steered(Guidance):
         self.penalty, self.network_gradient = penalty, network_gradient
         self.base = base(prior, measurement) if base is not None else None
         self.uses_vjp = network_gradient or (self.base is not None and self.base.uses_vjp)
+        if self.base is not None:
+            self.carries = self.base.carries
+            self.evaluations = self.base.evaluations + network_gradient
 
     def begin(self) -> None:
         """Forget whatever the base carries, and count its work with ours."""
         if self.base is not None:
             self.base.counts = self.counts
             self.base.begin()
+
+    def carried(self) -> tuple[Tensor, ...]:
+        """What the base carries."""
+        return () if self.base is None else self.base.carried()
+
+    def restore(self, carried: tuple[Tensor, ...]) -> None:
+        """Give it back to the base."""
+        if self.base is not None:
+            self.base.restore(carried)
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Return the steered denoised image."""

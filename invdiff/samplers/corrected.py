@@ -72,6 +72,7 @@ class Corrected:
             x, first = resume.x, resume.step
             log_w, *rest = resume.memory
             before = (rest[0], rest[1])
+            guidance.restore(tuple(rest[2:]))
 
         for i in range(first, self.nfe):
             t, s = sigmas[i], sigmas[i + 1]
@@ -90,7 +91,7 @@ class Corrected:
             x = c * x + (1 - c) * torch.lerp(mean_before, mean, 1 + ahead) + math.sqrt(a) * (d + n)
             log_w = log_w - 0.5 * inner(d, d).double() - inner(d, n).double()
             before = (mean, pull)
-            yield State(i + 1, self.nfe, s, x, guided, (log_w, mean, pull))
+            yield State(i + 1, self.nfe, s, x, guided, (log_w, mean, pull, *guidance.carried()))
         log_w = log_w + WhiteData(measurement).log_likelihood(guided)
         yield State(self.nfe, self.nfe, 0.0, guided, guided, log_weight=log_w)
 

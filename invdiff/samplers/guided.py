@@ -50,9 +50,9 @@ class Guided:
         self.exact_for, self.uses_vjp = exact_for, uses_vjp
         self.counts = Counts()
 
-    def sigmas(self, prior: Prior) -> list[float]:
-        """The noise levels of a run, descending, 0 last."""
-        steps = steps_within(self.solver, self.nfe)
+    def sigmas(self, prior: Prior, evaluations: int = 1) -> list[float]:
+        """The noise levels of a run, descending, 0 last, of guidance that asks the network so many times a call."""
+        steps = steps_within(self.solver, self.nfe // evaluations)
         return self.grid(self.sigma_min or prior.sigma_min, self.sigma_max or prior.sigma_max, steps)
 
     def steps(
@@ -62,7 +62,7 @@ class Guided:
         guidance = self.guidance(prior, measurement)
         guidance.counts = self.counts
         guidance.begin()
-        sigmas = self.sigmas(prior)
+        sigmas = self.sigmas(prior, guidance.evaluations)
         if resume is None:
             x = start(like, sigmas[0], rng)
         else:  # a state's memory is the solver's, then the guidance's

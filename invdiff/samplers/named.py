@@ -131,7 +131,7 @@ def ddrm(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
 
 
 def stsl(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
-    """Second-order Tweedie by a surrogate loss (Rout et al., 2024), as published; overconfident between modes."""
+    """Second-order Tweedie by a surrogate loss (Rout et al., 2024), drawn ancestrally; overconfident between modes."""
     _no_solver("stsl", solver)
     return STSL(nfe=nfe or 600)
 

@@ -1,4 +1,4 @@
-"""STSL as published: a few gradient steps on a second-order surrogate loss at each noise level, then a DDIM step."""
+"""STSL: a few gradient steps on a second-order surrogate loss at each noise level, then a DDIM step."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class STSL:
     ``1 - a^2 = 0.0017``; below, at sigma < 0.04 s, the term is left out.
 
     Counts: an inner step is two network evaluations and two gradients (one each with eta = 0), the inversion and the
-    DDIM step one evaluation each, and each level one gradient more for the bound on lambda below.
+    DDIM step one evaluation each, and each level two gradients more for the bound on lambda below.
 
     Args:
         strength: lambda. The paper tunes it by task in latent units. Where a direction varies more than s^2 a fixed

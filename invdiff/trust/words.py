@@ -16,6 +16,7 @@ __all__ = ["DataFit", "data_fit", "held_out_warning", "warnings_of"]
 MATERIAL = 1.2  # a ratio that is nearer to 1 than this changes no conclusion, however significant it is
 ERRORS = 4.0  # standard errors before a ratio counts as different from 1
 ALIKE = 1e-2  # deviation of the draws, in units of the prior's scale or of the noise, below which they count as one
+BEYOND = 30.0  # deviation of all values over the prior's that no image of the prior has, even about an uneven mean
 SHRUNK = 0.1  # share of steps below which it is chance
 
 
@@ -73,6 +74,9 @@ def warnings_of(fit: DataFit, x: Tensor, scale: float, ess: float | None = None,
         found.append(f"the draws miss the data: chi2 is {fit.ratio:.3g} times its expectation")
     if fit.ratio < min(1 / MATERIAL, 1 - error):
         found.append(f"the draws follow the noise: chi2 is {fit.ratio:.2g} times its expectation")
+    size = math.sqrt(float((x - x.mean()).abs().square().mean()) / (2 if x.is_complex() else 1)) / scale
+    if size > BEYOND:
+        found.append(f"the draws vary {size:.2g} times as much as the prior's: noise was amplified, not removed")
     if len(x) > 1:
         spread = float((x - x.mean(0)).abs().square().sum() / ((len(x) - 1) * x[0].numel()))
         spread = math.sqrt(spread / (2 if x.is_complex() else 1)) / scale

@@ -8,6 +8,7 @@ to be exact has its errors recorded, not judged.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -58,11 +59,16 @@ def check_sampler(target: Any, *, seed: int = 0) -> Report:
 
 
 def maker(target: Any) -> Callable[[int], Sampler]:
-    """Return ``nfe -> Sampler`` for whatever stands for a sampler; an object is returned whatever nfe is."""
+    """Return ``nfe -> Sampler`` for whatever stands for a sampler; an object is returned whatever nfe is.
+
+    Raises DTypeError for what stands for none, and for a class that takes no ``nfe``.
+    """
     if isinstance(target, str):
         return lambda nfe: named_sampler(target, nfe)
     if isinstance(target, type):
-        return lambda nfe: _checked(target(), target)
+        if "nfe" not in inspect.signature(target).parameters:
+            raise DTypeError(f"{target.__name__} takes no nfe, so no budget can be set; pass a factory (nfe, solver)")
+        return lambda nfe: _checked(target(nfe=nfe), target)
     if hasattr(target, "steps"):
         return lambda nfe: _checked(target, target)
     if not callable(target):

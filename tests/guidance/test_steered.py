@@ -37,6 +37,26 @@ def test_a_linear_penalty_shifts_the_prior_by_minus_c_b(domain):
     assert sampler.counts.nfe == sampler.counts.vjp == 60
 
 
+def test_a_base_keeps_what_it_carries_and_the_budget_holds():
+    case = problem("real", generator(0))
+    base = partial(MMPS, iterations=2, tolerance=1e-6)
+
+    def sampler():
+        return Guided(partial(Steered, penalty=lambda x: 0.1 * x.square().sum(1), base=base), DDIM(1.0), 40)
+
+    like, whole = torch.empty(3, 8), sampler()
+    states = list(whole.steps(case.prior, case.measurement, like, Streams(0, range(3))))
+    assert whole.counts.nfe == 40 and len(states) == 20  # two evaluations a step
+    rng = Streams(0, range(3))
+    first = []
+    for state in sampler().steps(case.prior, case.measurement, like, rng):
+        first.append(state)
+        if state.step == 10:
+            break
+    *_, last = sampler().steps(case.prior, case.measurement, like, rng, resume=first[-1])
+    assert torch.equal(last.x, states[-1].x)
+
+
 def test_on_top_of_a_posterior():
     # A linear penalty on the posterior N(m, P) moves it to N(m - P b, P); with r^2 for P only in part.
     case = problem("real", generator(0))

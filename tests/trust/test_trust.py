@@ -169,6 +169,8 @@ def test_exact_draws_get_no_warning_and_faults_are_named(dtype: torch.dtype) -> 
     assert said(measurement, draws) == []
     (one,) = said(measurement, draws + 1)
     assert one.startswith("the draws miss the data: chi2 is") and "times its expectation" in one
+    loud = said(measurement, 100 * draws)
+    assert loud[0].startswith("the draws miss") and "times as much as the prior's: noise was amplified" in loud[1]
     (one,) = said(measurement, draws[:1].expand(50, -1) + 1e-4 * draws)
     assert one.startswith("the draws are nearly identical")
 

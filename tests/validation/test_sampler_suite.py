@@ -9,12 +9,13 @@ from invdiff.guidance.base import Counts
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.random import Streams
+from invdiff.samplers.dps import DPS
 from invdiff.samplers.guided import Guided
 from invdiff.solvers import Heun
 from invdiff.solvers.base import State
 from invdiff.validation.linear_gaussian import posterior
 from invdiff.validation.sampler_problem import Counting, agreement, exact_posterior, problem
-from invdiff.validation.sampler_suite import check_sampler
+from invdiff.validation.sampler_suite import check_sampler, maker
 
 REGISTERED = sorted(entry_points(group="invdiff.samplers"), key=lambda p: p.name)
 
@@ -262,3 +263,13 @@ def test_a_factory_is_asked_for_few_evaluations_and_an_object_runs_as_it_is():
 
     assert check_sampler(factory).ok and check_sampler(Exact()).ok
     assert min(asked) < 50 and max(asked) >= 400
+
+
+def test_a_class_is_given_its_budget() -> None:
+    assert maker(DPS)(30).nfe == 30  # type: ignore[attr-defined]
+
+    class Fixed:
+        pass
+
+    with pytest.raises(DTypeError, match="Fixed takes no nfe"):
+        maker(Fixed)
