@@ -116,16 +116,18 @@ class ClosureTwist:
 
         r = self.data.residual(x0)
         signs = (torch.randint(2, r.shape[1:], generator=generator(0)) * 2.0 - 1).to(r).expand_as(r).contiguous()
-        u, pull, log_det = (_whole if memory is None and r.shape[1] <= WHOLE else solve)(
-            back, forth, r, self.iterations
-        )
+        whole = memory is None and r.shape[1] <= WHOLE
+        u, pull, log_det = (_whole if whole else solve)(back, forth, r, self.iterations)
         v, _, _ = solve(back, forth, signs, self.iterations)
         p, g, k = self.data.adjoint(x0, u), self.data.adjoint(x0, v), self.data.adjoint(x0, signs)
         spread = variance(k)
         i = self.levels.index(sigma)
         if memory is None:
-            # Pure noise knows nothing of the data yet: it is moved to where p(x | y) is, and weighed for that.
-            log_w = -0.5 * (inner(r, u) + log_det) + (0.5 * inner(pull, pull) - inner(pull, x)) / sigma**2
+            # Pure noise knows nothing of the data yet: it is moved to where p(x | y) is. The weight of that is p(y), the
+            # same for all; solved short, what would differ is the solver's error.
+            log_w = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+            if whole:
+                log_w = -0.5 * (inner(r, u) + log_det) + (0.5 * inner(pull, pull) - inner(pull, x)) / sigma**2
             shift = x0 + pull
             here, mean, past = x + shift, x0 + vjp(shift), torch.stack([x0, pull], 1)
         else:
