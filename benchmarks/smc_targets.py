@@ -37,6 +37,7 @@ from invdiff.validation.mixture import lattice_problem, posterior
 from invdiff.validation.sampler_problem import agreement, exact_posterior, problem
 
 TARGETS = {8: 1.5, 80: 2.0, 800: 3.0}
+SHARE = {8: 4, 80: 2, 800: 1}  # problems, which scatter by as much as their ratio
 SLICES = 200
 
 
@@ -120,7 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--seed", type=int, default=20_000)
-    parser.add_argument("--problems", type=int, default=4, help="for each size and number of data; half at 800")
+    parser.add_argument(
+        "--problems", type=int, default=4, help="for each number of data at 800; twice as many at 80, four times at 8"
+    )
     parser.add_argument("--draws", type=int, default=512)
     parser.add_argument("--nfe", type=int, default=100)
     options = parser.parse_args()
@@ -140,12 +143,14 @@ def main() -> None:
     for size in TARGETS:
         for data in (1, 2, 4):
             part = []
-            for _ in range(options.problems if size < 800 else (options.problems + 1) // 2):
+            for _ in range(options.problems * SHARE[size]):
                 part.append(mixture(size, data, seed, options.draws, options.nfe))
                 seed += 1
             floor, found, plain = (sum(r[k] for r in part) / len(part) for k in ("floor", "sw1", "sw1_unweighted"))
+            ratios = torch.tensor([r["sw1"] / r["floor"] for r in part])
             row = {
                 "size": size, "data": data, "problems": len(part), "floor": floor, "sw1": found, "ratio": found / floor,
+                "ratio_se": float(ratios.std()) / len(part) ** 0.5, "ratio_worst": float(ratios.max()),
                 "ratio_unweighted": plain / floor, "target": TARGETS[size], "nfe": part[0]["nfe"],
                 "vjp": part[0]["vjp"], "seconds": sum(r["seconds"] for r in part) / len(part),
             }  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from invdiff.measurement import Measurement
 from invdiff.posterior import Posterior
+from invdiff.trust.predictive import predictive_chi2
 
 __all__ = ["Reconstruction", "misfit", "single"]
 
@@ -62,20 +63,12 @@ def misfit(measurement: Measurement, draws: Tensor) -> NDArray[np.float32]:
     Returns:
         ``(problems, *range_shape)``, without the coils of complex data.
     """
-    found = []
     coils = measurement.y.is_complex() and len(measurement.operator.range_shape) > 2
+    found = []
     for p in range(measurement.n_problems):
         one = measurement.take([p])
-        square = torch.zeros(())
-        with torch.inference_mode():
-            for x in draws[:, p]:
-                r = one.noise.whiten(one.residual(x[None].to(one.y.device)))[0].abs().square()
-                square = square + (r.mean(0) if coils else r).cpu()
-        square = square / (len(draws) * (2 if one.y.is_complex() else 1))
-        if one.operator.range_mask is not None:
-            mask = one.operator.range_mask.expand(one.data.shape)[0].cpu()
-            square = square.masked_fill(~(mask[0] if coils else mask), torch.nan)
-        found.append(square.sqrt().float().numpy())
+        square = predictive_chi2(one, draws[:, p : p + 1] if one.batched else draws[:, p])[0]
+        found.append((square.mean(0) if coils else square).sqrt().float().numpy())
     return np.stack(found)
 
 
