@@ -33,16 +33,17 @@ class PiGDM(Guidance):
 
     Args:
         iterations: conjugate-gradient steps.
+        length: give the step that length; False for c = 1, the paper's step.
 
     Source: Song, Vahdat, Mardani and Kautz, 2023, ICLR, "Pseudoinverse-guided diffusion models", eq. 7-8.
     """
 
     uses_vjp = True
 
-    def __init__(self, prior: Prior, measurement: Measurement, iterations: int = 10) -> None:
+    def __init__(self, prior: Prior, measurement: Measurement, iterations: int = 10, length: bool = True) -> None:
         super().__init__(prior, measurement)
         self.equations = NormalEquations(measurement, "PiGDM")
-        self.iterations = iterations
+        self.iterations, self.length = iterations, length
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Return the guided denoised image."""
@@ -50,6 +51,8 @@ class PiGDM(Guidance):
         r2 = spread2(self.prior, sigma)
         misfit, u = self._pull(x0, r2)
         step = vjp(u).mul_(sigma**2)
+        if not self.length:
+            return step.add_(x0)
         gain = _dot(step, misfit)
         cost = _dot(step, u).clamp_min(0) + _dot(step, self.equations.precision(step))
         return step.mul_(_ratio(gain, cost, step)).add_(x0)

@@ -113,6 +113,8 @@ def test_pigdm_by_dense_algebra(case: tuple[Normal, Measurement, Tensor]) -> Non
     exact = x0 + ((gain / cost) * step).mT
     got = PiGDM(prior, measurement, iterations=D)(x, SIGMA)
     torch.testing.assert_close(got, exact, rtol=1e-6, atol=1e-6)
+    published = PiGDM(prior, measurement, iterations=D, length=False)(x, SIGMA)
+    torch.testing.assert_close(published, x0 + step.mT, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [DDS, DiffPIR, PiGDM, MMPS])
