@@ -22,6 +22,7 @@ from invdiff.datasets.molecules.xyz import read_xyz
 from invdiff.datasets.raw import bart, data_exchange, fastmri, ismrmrd, npy, twix
 from invdiff.datasets.volume import Volume
 from invdiff.datasets.weather import coarse, igra, metar, netcdf, stations
+from invdiff.errors import MissingExtraError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity
@@ -106,8 +107,9 @@ def _images(folder: Path, rng: np.random.Generator) -> list[Case]:
 
 
 def _compressed(path: Path, folder: Path) -> list[tuple[str, Path]]:
-    """The image in the compressed syntaxes that can be written here."""
+    """The image in the compressed syntaxes that can be written or read here."""
     import pydicom
+    from pydicom.data import get_testdata_file
 
     found = []
     for name, uid in (("rle", pydicom.uid.RLELossless), ("jpeg-ls", pydicom.uid.JPEGLSLossless)):
@@ -117,6 +119,19 @@ def _compressed(path: Path, folder: Path) -> list[tuple[str, Path]]:
         except (RuntimeError, NotImplementedError):  # no encoder is installed
             continue
         image.save_as(folder / f"{name}.dcm")
+        found.append((name, folder / f"{name}.dcm"))
+    # No encoder of these is at hand: pixels of pydicom's own test files under our header, where a decoder is there.
+    for name, source in (("jpeg", "JPGExtended.dcm"), ("jpeg-2000", "JPEG2000.dcm")):
+        image, other = pydicom.dcmread(path), pydicom.dcmread(str(get_testdata_file(source, download=False)))
+        for key in ("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"):
+            setattr(image, key, getattr(other, key))
+        image["PixelData"].VR = "OB"
+        image.file_meta.TransferSyntaxUID = other.file_meta.TransferSyntaxUID
+        image.save_as(folder / f"{name}.dcm")
+        try:
+            dicom.read(folder / f"{name}.dcm")
+        except MissingExtraError:
+            continue
         found.append((name, folder / f"{name}.dcm"))
     return found
 
