@@ -15,6 +15,7 @@ from invdiff.baselines.tune import Tuned, tune
 from invdiff.baselines.tv import tv
 from invdiff.baselines.wavelet import wavelet
 from invdiff.baselines.zero_filled import zero_filled
+from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.metrics.image import psnr
 from invdiff.operators.ct.tomography import Tomography
@@ -122,13 +123,21 @@ def beside(
         elif held is not None:
             report(f"{method.title}: choosing the strength that predicts the held-out data best")
             done[name] = tune(method.run, measurement, held.nrmse, method.strengths)
-        elif name == asked and name in methods(HeldOut(measurement, _TUNING).train):
+        elif name == asked and (judge := _judge(measurement, name)) is not None:
             report(f"{method.title}: choosing the strength that predicts {_TUNING:.0%} of the data best")
-            judge = HeldOut(measurement, _TUNING)
             done[name] = _at(method, measurement, tune(method.run, judge.train, judge.nrmse, method.strengths))
         else:
             done[name] = Tuned(_each(method, measurement, method.usual), method.usual, 0.0, {}, True)
     return done
+
+
+def _judge(measurement: Measurement, name: str) -> HeldOut | None:
+    """A tenth of the data, if there are enough outside the calibration region and the method works without them."""
+    try:
+        judge = HeldOut(measurement, _TUNING)
+    except InputError:
+        return None
+    return judge if name in methods(judge.train) else None
 
 
 def _at(method: Classical, measurement: Measurement, best: Tuned) -> Tuned:

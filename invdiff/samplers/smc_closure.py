@@ -123,8 +123,8 @@ class ClosureTwist:
         spread = variance(k)
         i = self.levels.index(sigma)
         if memory is None:
-            # Pure noise knows nothing of the data yet: it is moved to where p(x | y) is. The weight of that is p(y), the
-            # same for all; solved short, what would differ is the solver's error.
+            # Pure noise knows nothing of the data yet: it is moved to where p(x | y) is. The weight of that is p(y),
+            # the same for all; solved short, what would differ is the solver's error.
             log_w = torch.zeros(len(x), dtype=torch.float64, device=x.device)
             if whole:
                 log_w = -0.5 * (inner(r, u) + log_det) + (0.5 * inner(pull, pull) - inner(pull, x)) / sigma**2

@@ -92,6 +92,13 @@ def test_baselines_are_methods_too(tmp_path: Path, call, kspace: Path, method: s
     assert posterior.dataset.attrs["method"] == method and posterior.diagnostics["nfe"] == 0
 
 
+def test_whole_kspace_takes_a_baseline_at_its_usual_strength(tmp_path: Path, call) -> None:
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "k.npy", (rng.normal(size=(2, 24, 32)) + 1j * rng.normal(size=(2, 24, 32))).astype(np.complex64))
+    done = call("reconstruct", tmp_path / "k.npy", "--method", "cg", "--alone", "--sigma", 1.0, "-o", tmp_path / "o.nc")
+    assert done.exit_code == 0, done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
