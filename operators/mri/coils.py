@@ -88,7 +88,8 @@ def espirit(
 
     Raises:
         ShapeError: the rank of kspace is wrong. DTypeError: kspace is not complex.
-        InputError: kspace holds NaN, an option is out of range, or the calibration region is too small.
+        InputError: kspace holds NaN, an option is out of range, the calibration region is too small, or its data are
+            noise.
     """
     single = kspace.ndim == 3
     if kspace.ndim not in (3, 4) or 0 in kspace.shape:
@@ -114,6 +115,12 @@ def espirit(
         for block in _calibration_data(kspace, calibration, kernel)
     ]
     maps, values = torch.stack([m for m, _ in found]), torch.stack([v for _, v in found])
+    if not bool(torch.isfinite(torch.view_as_real(maps)).all()):
+        raise InputError(
+            "espirit cannot tell coils from noise: in the calibration data no direction is weaker than"
+            f" {threshold:g} of the strongest, so all maps explain them alike. Raise threshold, or give coil maps measured"
+            " otherwise"
+        )
     support = (values > crop).to(values.dtype)
     if margin:
         support = torch.nn.functional.max_pool2d(support, 2 * margin + 1, 1, margin)

@@ -93,10 +93,16 @@ def test_baselines_are_methods_too(tmp_path: Path, call, kspace: Path, method: s
 
 
 def test_whole_kspace_takes_a_baseline_at_its_usual_strength(tmp_path: Path, call) -> None:
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "k.npy", (rng.normal(size=(2, 24, 32)) + 1j * rng.normal(size=(2, 24, 32))).astype(np.complex64))
-    done = call("reconstruct", tmp_path / "k.npy", "--method", "cg", "--alone", "--sigma", 1.0, "-o", tmp_path / "o.nc")
+    y, x = np.mgrid[-1:1:24j, -1:1:32j]
+    image = (y**2 + x**2 < 0.6) * np.stack([1 + y, 1 - x])
+    k = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image, axes=(1, 2)), norm="ortho"), axes=(1, 2))
+    np.save(tmp_path / "k.npy", k.astype(np.complex64))
+    done = call("reconstruct", tmp_path / "k.npy", "--method", "cg", "--alone", "--sigma", 0.1, "-o", tmp_path / "o.nc")
     assert done.exit_code == 0, done.output
+    noise = np.random.default_rng(0).normal(size=(2, 24, 32, 2)) @ np.array([1, 1j])
+    np.save(tmp_path / "n.npy", noise.astype(np.complex64))
+    done = call("reconstruct", tmp_path / "n.npy", "--method", "cg", "--alone", "-o", tmp_path / "p.nc")
+    assert done.exit_code == 2 and "espirit cannot tell coils from noise" in done.stderr
 
 
 @pytest.mark.parametrize(
