@@ -118,7 +118,7 @@ def espirit(
     if not bool(torch.isfinite(torch.view_as_real(maps)).all()):
         raise InputError(
             "espirit cannot tell coils from noise: in the calibration data no direction is weaker than"
-            f" {threshold:g} of the strongest, so all maps explain them alike. Raise threshold, or give coil maps measured"
+            f" {threshold:g} of the strongest, so all maps explain them alike. Raise threshold, or give maps measured"
             " otherwise"
         )
     support = (values > crop).to(values.dtype)
