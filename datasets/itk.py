@@ -27,6 +27,7 @@ _SIZES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
 }  # fmt: skip
+_UNITS = "invdiff_units"  # a field of our own: the formats have none for the unit of values
 _MM = {"mm": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 
 
@@ -95,7 +96,7 @@ def read(
         values = library.GetArrayFromImage(image)
         dimension, channels = image.GetDimension(), image.GetNumberOfComponentsPerPixel()
         place = [np.array(v) for v in (image.GetDirection(), image.GetSpacing(), image.GetOrigin())]
-        said = image.GetMetaData("units") if "units" in image.GetMetaDataKeys() else ""
+        said = image.GetMetaData(_UNITS) if _UNITS in image.GetMetaDataKeys() else ""
     if channels != 1 and not np.iscomplexobj(values):
         raise FormatError(f"{path} holds vectors of {channels} numbers; expected one number a voxel")
     count = len(values) if dimension == 4 else 1
@@ -148,7 +149,7 @@ def write_all(volumes: Mapping[Path, Volume]) -> list[Path]:
             image.SetOrigin([float(v) for v in volume.affine[:3, 3]])
             image.SetDirection([float(v) for v in (volume.affine[:3, 2::-1] / lengths).ravel()])
             if volume.units:
-                image.SetMetaData("units", volume.units)
+                image.SetMetaData(_UNITS, volume.units)
             # The library picks the format by the suffix.
             inner = part.with_name(part.name + (".nrrd" if path.suffix.lower() == ".nrrd" else ".mha"))
             try:
