@@ -22,7 +22,7 @@ from invdiff.datasets.molecules.xyz import read_xyz
 from invdiff.datasets.raw import bart, data_exchange, fastmri, ismrmrd, npy, twix
 from invdiff.datasets.volume import Volume
 from invdiff.datasets.weather import coarse, igra, metar, netcdf, stations
-from invdiff.errors import MissingExtraError
+from invdiff.errors import FormatError, MissingExtraError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity
@@ -130,7 +130,7 @@ def _compressed(path: Path, folder: Path) -> list[tuple[str, Path]]:
         image.save_as(folder / f"{name}.dcm")
         try:
             dicom.read(folder / f"{name}.dcm")
-        except MissingExtraError:
+        except (MissingExtraError, FormatError):  # no decoder, or one that cannot do 12 bits
             continue
         found.append((name, folder / f"{name}.dcm"))
     return found

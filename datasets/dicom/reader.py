@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["read", "read_all", "recognise"]
 
 _PACKED = 2000  # a compressed file that claims to be larger by more is damaged
+_DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress it (gdcmconv -w, dcmdjpeg)"
 _SCALING = "PixelValueTransformationSequence"
 
 
@@ -190,10 +191,15 @@ def _pixels(path: Path) -> tuple[NDArray[Any], Dataset]:
         decoder = get_decoder(syntax)
         if not decoder.is_available:
             raise MissingExtraError(
-                f"{path} is compressed ({syntax.name}), for which no decoder is installed: pip install"
-                " pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or decompress it (gdcmconv -w, dcmdjpeg)"
+                f"{path} is compressed ({syntax.name}), for which no decoder is installed: {_DECODERS}"
             )
-    return header.pixel_array.reshape(-1, int(header.Rows), int(header.Columns)), header
+    try:
+        pixels = header.pixel_array
+    except RuntimeError as error:
+        if "does not support" not in str(error):  # what Pillow says of 12 bits
+            raise
+        raise MissingExtraError(f"{path}: {str(error).splitlines()[-1].strip()}: {_DECODERS}") from error
+    return pixels.reshape(-1, int(header.Rows), int(header.Columns)), header
 
 
 def _physical(stored: NDArray[Any], header: Dataset, frame: Frame) -> tuple[NDArray[Any], NDArray[np.bool_]]:

@@ -61,14 +61,13 @@ def check_sampler(target: Any, *, seed: int = 0) -> Report:
 def maker(target: Any) -> Callable[[int], Sampler]:
     """Return ``nfe -> Sampler`` for whatever stands for a sampler; an object is returned whatever nfe is.
 
-    Raises DTypeError for what stands for none, and for a class that takes no ``nfe``.
+    So is what a class makes that takes no ``nfe``. Raises DTypeError for what stands for no sampler.
     """
     if isinstance(target, str):
         return lambda nfe: named_sampler(target, nfe)
     if isinstance(target, type):
-        if "nfe" not in inspect.signature(target).parameters:
-            raise DTypeError(f"{target.__name__} takes no nfe, so no budget can be set; pass a factory (nfe, solver)")
-        return lambda nfe: _checked(target(nfe=nfe), target)
+        takes = "nfe" in inspect.signature(target).parameters
+        return lambda nfe: _checked(target(nfe=nfe) if takes else target(), target)
     if hasattr(target, "steps"):
         return lambda nfe: _checked(target, target)
     if not callable(target):

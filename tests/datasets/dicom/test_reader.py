@@ -265,6 +265,17 @@ def test_compressed(series: Path, stored: np.ndarray, monkeypatch: pytest.Monkey
         dicom.read(series)
 
 
+def test_a_decoder_that_cannot_do_it(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Dataset) -> np.ndarray:
+        raise RuntimeError(
+            "all plugins failed:\n  pillow: Pillow does not support 'JPEG Extended' with 12-bit precision"
+        )
+
+    monkeypatch.setattr(pydicom.dataset.Dataset, "pixel_array", property(refused))
+    with pytest.raises(MissingExtraError, match="6.dcm: pillow: .*12-bit precision: pip install pylibjpeg"):
+        dicom.read(series / "6.dcm")
+
+
 def test_monochrome1_keeps_its_values(series: Path, stored: np.ndarray) -> None:
     for path in series.iterdir():
         change(path, PhotometricInterpretation="MONOCHROME1")
