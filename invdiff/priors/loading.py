@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from invdiff.errors import FileError, FormatError, UnknownNameError
 from invdiff.priors.adapters.network import NetworkPrior
@@ -37,11 +38,9 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu", half: str =
             (`invdiff.networks.precision`).
 
     Raises:
-        FileError: there is no such file or prior. FormatError: the file is not safetensors or has no card.
-        DTypeError: what the plug-in makes is no prior. UnknownNameError: no such precision.
+        FileError: there is no such file or prior, or it does not fit into memory. FormatError: the file is not
+        safetensors or has no card. DTypeError: what the plug-in makes is no prior. UnknownNameError: no such precision.
     """
-    from safetensors.torch import load_file
-
     from invdiff.networks.build import denoiser
 
     path = Path(name)
@@ -59,7 +58,7 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu", half: str =
     if "fields" in card:
         from invdiff.priors.fields_weights import fields_prior
 
-        return fields_prior(card, load_file(path)).to(device)
+        return fields_prior(card, _tensors(path)).to(device)
     channels = int(card.get("channels", 2 if card["domain"] == "complex" else 1))
     told = card.get("condition") or {}
     conditions = int(told.get("channels", 2 if told.get("kind") == "position" else 0))
@@ -67,7 +66,7 @@ def load_prior(name: str | Path, device: torch.device | str = "cpu", half: str =
         network = denoiser(
             card["architecture"], channels, conditions, card.get("objective", "edm"), float(card["sigma_data"])
         )
-        network.backbone.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+        network.backbone.load_state_dict({k: v.float() for k, v in _tensors(path).items()})
     except (RuntimeError, TypeError, UnknownNameError) as error:
         raise FormatError(f"{path}: tensors do not fit the architecture its card names: {error}") from error
     axes = int(card.get("axes", 2))
@@ -106,12 +105,24 @@ def card_of(name: str | Path) -> dict[str, Any]:
     return _card(path)
 
 
+def _tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except MemoryError as error:
+        raise FileError(f"{path} does not fit into memory") from error
+    return found
+
+
 def _card(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
+    except MemoryError as error:
+        raise FileError(f"{path} does not fit into memory") from error
     except (SafetensorError, OSError) as error:
         raise FormatError(
             f"{path} is not a safetensors file ({error}); pickled weights are refused: convert them with"

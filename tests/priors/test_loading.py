@@ -107,3 +107,14 @@ def test_shipped_priors_have_whole_cards() -> None:
         assert measured["real"]["prior"]["mean"].keys() == measured["real"]["bm3d"]["mean"].keys()
         for sigma, psnr in measured["phantoms"]["prior"].items():
             assert psnr > measured["phantoms"]["bm3d"][sigma]
+
+
+def test_weights_beyond_memory_are_one_of_our_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise MemoryError("Cannot allocate memory (os error 12)")
+
+    for name in ("safetensors.torch.load_file", "safetensors.safe_open"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, full)
+            with pytest.raises(FileError, match="mri.safetensors does not fit into memory"):
+                invdiff.load_prior("mri")
