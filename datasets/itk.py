@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from invdiff.datasets.volume import Volume, lengths
+from invdiff.datasets.volume import MILLIMETRES, Volume, lengths, without_lengths
 from invdiff.errors import FileError, FormatError, InputError, missing_extra
 from invdiff.files import existing, head, parsing, replacing, sha256
 
@@ -28,7 +28,6 @@ _SIZES = {
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
 }  # fmt: skip
 _UNITS = "invdiff_units"  # a field of our own: the formats have none for the unit of values
-_MM = {"mm": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,7 @@ def read(
     header = _nrrd(path) if name == "NrrdImageIO" else _metaimage(path)
     _check(path, header)
     if header.millimetres is None and spacing is None:
-        raise FormatError(
-            f"{path} says not how large a voxel is; give it in mm, of slices, rows and columns: spacing=..."
-            " (--read spacing=1 or --read spacing=[3,1,1])"
-        )
+        raise without_lengths(path)
     with parsing(path, "MetaImage or NRRD"):
         image = library.ReadImage(str(path), imageIO=name)
         values = library.GetArrayFromImage(image)
@@ -263,9 +259,9 @@ def _nrrd_unit(path: Path, fields: Mapping[str, str]) -> float | None:
         for unit in fields.get(key, "").replace('"', " ").split()
         if unit != "?"
     }
-    if len(said) > 1 or not said <= set(_MM):
-        raise FormatError(f"{path} has lengths in {', '.join(sorted(said))}; expected one of {', '.join(_MM)}")
-    return _MM[said.pop()] if said else 1.0
+    if len(said) > 1 or not said <= set(MILLIMETRES):
+        raise FormatError(f"{path} has lengths in {', '.join(sorted(said))}; expected one of {', '.join(MILLIMETRES)}")
+    return MILLIMETRES[said.pop()] if said else 1.0
 
 
 def _simpleitk() -> Any:

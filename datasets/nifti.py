@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from invdiff.datasets.volume import Volume, lengths
+from invdiff.datasets.volume import Volume, lengths, without_lengths
 from invdiff.errors import FileError, FormatError, InputError, missing_extra
 from invdiff.files import existing, head, parsing, replacing, sha256
 
@@ -135,10 +135,7 @@ def _affine(image: Any, header: Any, path: Path, spacing: float | Sequence[float
     given = [float(d) for d in header["pixdim"][1:4]]
     known = int(header["sform_code"]) > 0 or all(d > 0 for d in given[: min(3, len(header.get_data_shape()))])
     if not known and spacing is None:
-        raise FormatError(
-            f"{path} says not how large a voxel is (pixdim {given}); give it in mm, of slices, rows and columns:"
-            " spacing=... (--read spacing=1 or --read spacing=[3,1,1])"
-        )
+        raise without_lengths(path)
     if not placed:
         warnings.warn(
             f"{path} says not where it stands (sform and qform are 0): columns are taken to run to the left, rows to"

@@ -18,7 +18,8 @@ import warnings
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from invdiff.datasets import kspace, projections
 from invdiff.datasets.kspace import RawKspace
@@ -157,10 +158,30 @@ def _load(entry: EntryPoint) -> Any:
 
 
 def _split(options: dict[str, Any], function: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that a function takes, and the others."""
+    """The options that a function takes, and the others. Raises InputError for one of another type than it names."""
     parameters = inspect.signature(function).parameters
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return options, {}
-    return {k: v for k, v in options.items() if k in parameters}, {
-        k: v for k, v in options.items() if k not in parameters
-    }
+    own = {k: v for k, v in options.items() if k in parameters}
+    try:
+        hints = get_type_hints(function)
+    except NameError:  # a plug-in that imports its types for checkers alone
+        hints = {}
+    for name, value in own.items():
+        if name in hints and not _is_a(value, hints[name]):
+            raise InputError(f"option {name} is {value!r}; it expects {parameters[name].annotation}")
+    return own, {k: v for k, v in options.items() if k not in parameters}
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    """Whether a plain value, such as a command line makes, is of a declared type; what lists hold is not looked at."""
+    if type(value) not in (str, bool, int, float, list, dict):
+        return True
+    if get_origin(hint) in (Union, UnionType):
+        return any(_is_a(value, one) for one in get_args(hint))
+    kind = get_origin(hint) or hint
+    if not isinstance(kind, type):  # Any
+        return True
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (kind, type(value)) in ((bool, int), (float, int))

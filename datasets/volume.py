@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from invdiff.errors import FormatError, InputError, ShapeError
 
-__all__ = ["ATTRIBUTE", "Volume", "from_attributes", "lengths"]
+__all__ = ["ATTRIBUTE", "MILLIMETRES", "Volume", "from_attributes", "lengths", "without_lengths"]
 
+MILLIMETRES = {
+    "m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6,
+}  # fmt: skip
 ATTRIBUTE = "geometry"  # under which a Measurement's meta and a Posterior's attributes carry it, as JSON
 
 
@@ -118,6 +122,14 @@ def from_attributes(attributes: Mapping[str, Any]) -> Volume | None:
         raise FormatError(
             f"attribute {ATTRIBUTE} cannot be read: {error}; expected what Volume.attributes wrote"
         ) from error
+
+
+def without_lengths(path: Path) -> FormatError:
+    """What to raise of a file that does not say how large its voxels are, where no `spacing` is given."""
+    return FormatError(
+        f"{path} says not how large a voxel is; give it in mm, of slices, rows and columns: spacing=..."
+        " (--read spacing=1 or --read spacing=[3,1,1])"
+    )
 
 
 def lengths(spacing: float | Sequence[float] | None) -> list[float]:

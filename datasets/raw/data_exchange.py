@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from invdiff.datasets.projections import RawProjections
+from invdiff.datasets.volume import MILLIMETRES
 from invdiff.errors import FileError, FormatError, InputError
 from invdiff.files import existing, head, parsing, sha256
 from invdiff.hdf5 import get_array, open_hdf5, plain_attribute
@@ -52,7 +53,6 @@ _DEGREE = {
     "radian": 180 / np.pi,
     "radians": 180 / np.pi,
 }
-_MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6}
 
 
 @dataclass(frozen=True)
@@ -204,9 +204,9 @@ def _geometry(attributes: Mapping[str, Any], sizes: list[_Array], channels: int,
         lengths = []
         for size in sizes:
             unit = str(size.attributes.get("units", "m")).strip()
-            if unit not in _MM:
-                raise FormatError(f"{path}: the pixel size is in {unit!r}; expected one of {', '.join(_MM)}")
-            lengths.append(number(size.values, "pixel size", 0) * _MM[unit])
+            if unit not in MILLIMETRES:
+                raise FormatError(f"{path}: the pixel size is in {unit!r}; expected one of {', '.join(MILLIMETRES)}")
+            lengths.append(number(size.values, "pixel size", 0) * MILLIMETRES[unit])
         found["spacing"] = (lengths[0], lengths[1])
     elif "pixel_size" in attributes:
         given = np.ravel(attributes["pixel_size"]).tolist()

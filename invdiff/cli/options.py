@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,10 +64,11 @@ def memory_size(text: str, option: str = "--memory") -> int:
     return size
 
 
-def reader_options(texts: list[str] | None) -> dict[str, Any]:
+def reader_options(texts: list[str] | None, own: Collection[str] = ()) -> dict[str, Any]:
     """Return options of a reader from "name=value"; "select.name=value" goes into a dictionary.
 
-    Values that are JSON (numbers, true, lists) are taken as such, others as text. Raises InputError.
+    Values that are JSON (numbers, true, lists) are taken as such, others as text. Raises InputError for what is none
+    of this, named twice, or among `own`, those that the command has options of their own for.
     """
     found: dict[str, Any] = {}
     for text in texts or []:
@@ -78,10 +80,13 @@ def reader_options(texts: list[str] | None) -> dict[str, Any]:
         except ValueError:
             known = value
         first, _, inner = name.partition(".")
-        if inner:
-            found.setdefault(first, {})[inner] = known
-        else:
-            found[first] = known
+        if first in own:
+            raise InputError(f"--read is {text!r}; the command has an option of its own for {first}")
+        held = found.setdefault(first, {}) if inner else found
+        key = inner or first
+        if not isinstance(held, dict) or key in held:
+            raise InputError(f"--read is {text!r}; {first} was given before")
+        held[key] = known
     return found
 
 

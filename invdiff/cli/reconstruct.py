@@ -167,7 +167,9 @@ def reconstruct(
     from invdiff.reconstruction import reconstruct as run
     from invdiff.sampling import pick_device
 
-    given = reader_options(read) | {name: value for name, value in reader.items() if value is not None}
+    given = reader_options(read, {"slice", *reader}) | {
+        name: value for name, value in reader.items() if value is not None
+    }
     settings = Settings(
         method, prior, draws, nfe, solver, seed, holdout=holdout, alone=alone, memory=size_limit, checkpoint=folder,
         resume=resume,

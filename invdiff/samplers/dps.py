@@ -67,22 +67,22 @@ class DPS:
     def _misfit_gradient(
         self, prior: Prior, measurement: Measurement, x: Tensor, sigma: float
     ) -> tuple[Tensor, Tensor]:
-        """The denoised image and ``grad_x |r|``, half of ``grad_x |r|^2 / |r|``, r the residual of each draw."""
+        """The denoised image and ``grad_x |r|``, half of ``grad_x |r|^2 / |r|``, r the residual of each draw.
+
+        Where the operator says that x is zero (`support`), x there counts as residual.
+        """
         self.counts.nfe += 1
         self.counts.vjp += 1
         op = measurement.operator
         with torch.inference_mode(False), torch.enable_grad():
             leaf = _leaf(x)
             x0 = prior.denoise(leaf, torch.full((1,), sigma, dtype=x.real.dtype, device=x.device))
-            if isinstance(op, LinearOperator) and op.support is None:  # by the adjoint: |r| leaves no graph of its own
-                with torch.no_grad():
-                    r = measurement.residual(x0.detach())
-                    size = torch.linalg.vector_norm(r.flatten(1), dim=1).clamp_min(torch.finfo(x.real.dtype).tiny)
-                    slope = op.adjoint(r) / size.neg().reshape(-1, *[1] * (x.ndim - 1))
-                (gradient,) = torch.autograd.grad(x0, leaf, slope)
-                return x0.detach(), gradient
-            r = measurement.residual(x0).flatten(1)
-            if op.support is not None:
-                r = torch.cat([r, (x0 * ~op.support).flatten(1)], 1)
-            (gradient,) = torch.autograd.grad(torch.linalg.vector_norm(r, dim=1).sum(), leaf)
-        return x0.detach(), gradient
+        image = x0.detach()
+        r = measurement.residual(image)
+        slope, square = op.vjp(image, r).neg(), r.abs().square().flatten(1).sum(1)
+        if op.support is not None:
+            outside = image * ~op.support
+            slope, square = slope + outside, square + outside.abs().square().flatten(1).sum(1)
+        size = square.sqrt().clamp_min(torch.finfo(x.real.dtype).tiny)
+        (gradient,) = torch.autograd.grad(x0, leaf, slope / size.reshape(-1, *[1] * (x.ndim - 1)))
+        return image, gradient

@@ -96,9 +96,15 @@ def test_options_of_the_reader(tmp_path: Path, call, series: Path) -> None:
     assert Posterior.load(tmp_path / "o.nc").draws.attrs["units"] == "HU"
     some = ("--read", "series=77", "--read", "select.InstanceNumber=2", "-o", tmp_path / "m.h5")
     assert call("simulate", both, "--views", 30, *some).exit_code == 0
-    for text, message in (("series", "it expects NAME=VALUE"), ("a.b.c=1", "NAME=VALUE"), ("colour=1", "its options")):
-        done = call("reconstruct", both, *FAST, "--read", text, "-o", tmp_path / "p.nc")
-        assert done.exit_code == 2 and message in " ".join(done.stderr.split())
+    for texts, message in (
+        (["series"], "it expects NAME=VALUE"), (["a.b.c=1"], "NAME=VALUE"), (["colour=1"], "its options"),
+        (["strict=maybe"], "option strict is 'maybe'; it expects bool"), (["series=3.5"], "expects str | int | None"),
+        (["select=3"], "option select is 3"), (["slice=1"], "an option of its own for slice"),
+        (["series=1", "series=2"], "series was given before"), (["select=3", "select.A=1"], "select was given before"),
+    ):  # fmt: skip
+        options = [word for text in texts for word in ("--read", text)]
+        done = call("reconstruct", both, *FAST, *options, "-o", tmp_path / "p.nc")
+        assert done.exit_code == 2 and message in " ".join(done.stderr.split()), done.stderr
 
 
 def test_a_ct_in_nifti(tmp_path: Path, call) -> None:

@@ -75,7 +75,7 @@ def test_nrrd_in_other_lengths(tmp_path: Path, said: str, step: float) -> None:
     origin = (5, 6, 7) if "origin" in said else (0, 0, 0)
     np.testing.assert_allclose(back.world((0, 0, 0)), np.array(origin) * step / 2)
     (tmp_path / "a.nrrd").write_bytes(text.replace('"um"', '"ft"').replace('"cm"', '"ft"').encode() + b"\x01\x02")
-    with pytest.raises(FormatError, match="lengths in ft; expected one of mm"):
+    with pytest.raises(FormatError, match="lengths in ft; expected one of m, cm, mm"):
         itk.read(tmp_path / "a.nrrd")
 
 
