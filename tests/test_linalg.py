@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import InputError, ShapeError
-from invdiff.linalg import cg, gmres, hutchinson_trace, inner, power_norm
+from invdiff.linalg import cg, dot, gmres, hutchinson_trace, inner, power_norm
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 ROUNDING = {torch.float32: 2e-5, torch.complex64: 2e-5, torch.float64: 1e-11, torch.complex128: 1e-11}
@@ -212,6 +212,12 @@ def test_hutchinson_trace_is_unbiased():
     deviation = float(((off + off.mT) ** 2).sum() / 2) ** 0.5  # of one estimate with signs
     found = float(hutchinson_trace(a, probes))
     assert abs(found - float(a.matrices[0].trace())) < 4 * deviation / 4000**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_dot_is_the_real_inner_product(dtype):
+    a, b = torch.randn(2, 3, 4, 5, dtype=dtype)
+    torch.testing.assert_close(dot(a.conj(), b), inner(a.conj(), b))
 
 
 def test_inner_is_summed_in_double_precision():

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from invdiff.guidance.base import Guidance, NormalEquations, spread2
 from invdiff.guidance.mmps import _ratio
-from invdiff.linalg import cg
+from invdiff.linalg import cg, dot
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 
@@ -53,8 +52,8 @@ class PiGDM(Guidance):
         step = vjp(u).mul_(sigma**2)
         if not self.length:
             return step.add_(x0)
-        gain = _dot(step, misfit)
-        cost = _dot(step, u).clamp_min(0) + _dot(step, self.equations.precision(step))
+        gain = dot(step, misfit)
+        cost = dot(step, u).clamp_min(0) + dot(step, self.equations.precision(step))
         return step.mul_(_ratio(gain, cost, step)).add_(x0)
 
     def _pull(self, x0: Tensor, r2: float) -> tuple[Tensor, Tensor]:
@@ -70,9 +69,3 @@ class PiGDM(Guidance):
         if exact is None:
             return misfit, cg(lambda p: p + r2 * e.precision(p), misfit, iterations=self.iterations)
         return misfit, (exact - x0) / r2
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """``Re<a, b>`` over each event."""
-    parts = (torch.view_as_real(v.resolve_conj()) if v.is_complex() else v for v in (a, b))
-    return torch.linalg.vecdot(*(v.flatten(1) for v in parts))
