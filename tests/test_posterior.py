@@ -26,6 +26,13 @@ def test_mean_and_std() -> None:
     assert posterior.ess() == pytest.approx(6)
 
 
+def test_a_better_mean_moves_no_spread() -> None:
+    draws = torch.randn(5, 1, 3, 4, generator=generator(3))
+    plain, better = (Posterior.from_draws(draws, expectation=e) for e in (None, draws.mean(0) + 7))
+    np.testing.assert_allclose(better.mean().values, plain.mean().values + 7, rtol=1e-5)
+    np.testing.assert_array_equal(better.std().values, plain.std().values)
+
+
 def test_weighted_statistics() -> None:
     posterior = Posterior.from_draws(torch.tensor([[0.0], [1.0], [5.0]]))
     posterior.dataset["log_weight"] = ("draw", np.log([1.0, 3.0, 1e-30]))

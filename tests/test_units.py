@@ -1,5 +1,6 @@
 """The unit of a prior, estimated or known; and what a network's prior takes from the noise of a measurement."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,13 +9,28 @@ from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity
+from invdiff.posterior import Posterior
 from invdiff.priors.base import CallablePrior, Hounsfield, Units
 from invdiff.priors.textured import Textured
+from invdiff.simulation.file_unit import file_unit, in_file_unit
 from invdiff.units import rescale, with_texture
 
 
 def measured(sigma: float | torch.Tensor) -> Measurement:
     return Measurement(5 * torch.rand(1, 16, 16), Identity((1, 16, 16)), Gaussian(sigma))
+
+
+def test_answers_in_the_unit_of_a_file() -> None:
+    draws = torch.rand(4, 1, 2, 3)
+    inner = Posterior.from_draws(draws, expectation=draws.mean(0), diagnostics={"hallucination": [2.0], "chi2": 1.0})
+    inner.dataset["trajectory_variance"] = inner.draws[0] * 0 + 3.0
+    found = in_file_unit(inner, file_unit(-2.0, 7.0, "HU"))
+    np.testing.assert_allclose(found.draws.values, 7 - 2 * draws.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(found.mean().values, 7 - 2 * inner.mean().values, rtol=1e-6)
+    np.testing.assert_allclose(found.std().values, 2 * inner.std().values, rtol=1e-5)
+    np.testing.assert_allclose(found.dataset["trajectory_variance"].values, 12.0)
+    assert found.draws.attrs["units"] == "HU" and found.diagnostics == {"hallucination": [8.0], "chi2": 1.0}
+    assert in_file_unit(inner, {}) is inner
 
 
 def test_texture_is_a_multiple_of_the_noise_in_the_priors_unit() -> None:

@@ -39,7 +39,8 @@ def in_file_unit(posterior: Posterior, meta: Mapping[str, Any]) -> Posterior:
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"meta {_KEY} cannot be read: {error}; expected slope, intercept and units") from error
     data: xr.Dataset = posterior.dataset.copy()
-    data["draws"] = (data["draws"] * slope + intercept).astype(data["draws"].dtype).assign_attrs(units=units)
+    for name in {"draws", "expectation"} & set(data):
+        data[name] = (data[name] * slope + intercept).astype(data[name].dtype).assign_attrs(units=units)
     if "trajectory_variance" in data:
         squared = {"units": f"{units}^2" if units else ""}
         data["trajectory_variance"] = (data["trajectory_variance"] * slope**2).astype("float32").assign_attrs(squared)

@@ -77,6 +77,9 @@ def test_nrrd_in_other_lengths(tmp_path: Path, said: str, step: float) -> None:
     (tmp_path / "a.nrrd").write_bytes(text.replace('"um"', '"ft"').replace('"cm"', '"ft"').encode() + b"\x01\x02")
     with pytest.raises(FormatError, match="lengths in ft; expected one of m, cm, mm"):
         itk.read(tmp_path / "a.nrrd")
+    (tmp_path / "a.nrrd").write_bytes(text.replace('"um"', '"mm"', 1).replace('"cm"', '"mm"', 1).encode() + b"\x01\x02")
+    with pytest.raises(FormatError, match="lengths in (cm, mm|mm, um)"):
+        itk.read(tmp_path / "a.nrrd")
 
 
 def test_lengths_that_a_file_lacks(tmp_path: Path) -> None:

@@ -106,6 +106,28 @@ def test_lengths_and_places_that_a_file_lacks(tmp_path: Path) -> None:
         nifti.read(tmp_path / "a.nii", spacing=-1)
     with pytest.warns(RuntimeWarning, match="not where it stands"):
         assert nifti.read(tmp_path / "a.nii", spacing=[3, 2, 1]).spacing == (3, 2, 1)
+    image.header.set_xyzt_units("micron")
+    image.to_filename(tmp_path / "a.nii")
+    with pytest.warns(RuntimeWarning, match="not where it stands"):
+        assert nifti.read(tmp_path / "a.nii").spacing == pytest.approx((4e-3, 3e-3, 2e-3))
+
+
+@pytest.mark.parametrize("placed", ["qform", "sform"])
+def test_a_place_without_lengths(tmp_path: Path, placed: str) -> None:
+    turned = np.array([[0, -2.0, 0, 5], [3, 0, 0, 6], [0, 0, 4, 7], [0, 0, 0, 1]])
+    image = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.float32), None)
+    image.set_qform(turned, code=placed == "qform")
+    image.set_sform(turned, code=placed == "sform")
+    whole = bytearray(image.to_bytes())
+    whole[80:92] = bytes(12)  # pixdim
+    (tmp_path / "a.nii").write_bytes(whole)
+    if placed == "sform":  # which has them, too
+        np.testing.assert_allclose(nifti.read(tmp_path / "a.nii").spacing, (4, 2, 3))
+        return
+    with pytest.raises(FormatError, match="how large a voxel is"):
+        nifti.read(tmp_path / "a.nii")
+    found = nifti.read(tmp_path / "a.nii", spacing=[7, 5, 6]).affine  # of slices, rows, columns
+    np.testing.assert_allclose(found[:3], [[0, 5, 0, -5], [0, 0, -6, -6], [7, 0, 0, 7]], atol=1e-5)
 
 
 def test_bad_files(tmp_path: Path) -> None:

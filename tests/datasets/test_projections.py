@@ -22,16 +22,16 @@ def disc(height: float = 0.04) -> torch.Tensor:
     return height * ((y - 4) ** 2 + (x + 3) ** 2 < 90).float() + height * ((y + 6) ** 2 + (x - 5) ** 2 < 16).float()
 
 
-def scan(rows: int = 2, views: int = 90, photons: float = 2e4, seed: int = 0) -> RawProjections:
+def scan(rows: int = 2, views: int = 90, photons: float = 2e4, seed: int = 0, read_out: float = 3) -> RawProjections:
     """Counts of two slices with flats and darks, an uneven beam and a detector off its centre."""
     rng = np.random.default_rng(seed)
     angles = np.arange(views) * math.pi / views
     op = ParallelCT((40, 40), angles, 64, unit="pixel", detector_offset=31.5 - CENTRE)
     lines = np.stack([op.forward(disc(0.04 * (1 + r))[None, None])[0].numpy() for r in range(rows)], 1)
     beam = photons * (1 + 0.2 * np.cos(np.arange(64) / 9))[None]
-    counts = GAIN * rng.poisson(beam * np.exp(-lines)) + 100 + rng.normal(0, 3, lines.shape)
-    flats = GAIN * rng.poisson(np.broadcast_to(beam, (12, rows, 64))) + 100 + rng.normal(0, 3, (12, rows, 64))
-    darks = 100 + rng.normal(0, 3, (12, rows, 64))
+    counts = GAIN * rng.poisson(beam * np.exp(-lines)) + 100 + rng.normal(0, read_out, lines.shape)
+    flats = GAIN * rng.poisson(np.broadcast_to(beam, (12, rows, 64))) + 100 + rng.normal(0, read_out, (12, rows, 64))
+    darks = 100 + rng.normal(0, read_out, (12, rows, 64))
     return RawProjections(counts, angles, flats, darks)
 
 
@@ -52,6 +52,14 @@ def test_line_integrals_are_as_noisy_as_they_say() -> None:
     assert isinstance(m.noise, Gaussian) and isinstance(m.noise.sigma, torch.Tensor)
     ratio = float(((m.y - clean) / m.noise.sigma).square().mean())
     assert abs(ratio - 1) < 0.15  # 11 520 data; the gain is known to that
+
+
+@pytest.mark.parametrize("bin", [1, 2])
+def test_read_out_noise_counts_where_photons_are_few(bin: int) -> None:
+    clean, raw = (scan(photons=p, read_out=e) for p, e in ((1e9, 0.0), (2e3, 60.0)))  # 24 photons, of 500 or more
+    exact, m = (to_measurement(r, centre=CENTRE, bin=bin) for r in (clean, raw))
+    ratio = float(((m.y - exact.y) / m.noise.sigma).square().mean())  # type: ignore[attr-defined]
+    assert abs(ratio - 1) < 0.15
 
 
 def test_reconstruction_is_the_object_where_it_is() -> None:

@@ -46,6 +46,7 @@ def test_a_killed_worker_costs_only_its_chunk(measurement, tmp_path):
     killed: list[int] = []
     with connect(2, None) as client:
         pids = client.run(os.getpid)
+        assert set(client.run(os.environ.get, "MALLOC_TRIM_THRESHOLD_").values()) == {str(10**10)}  # they keep memory
 
         class Killing(Checkpoint):
             def finish(self, first, *found):

@@ -1,5 +1,7 @@
 """Guidance against closed forms: a Gaussian prior makes every one of these methods computable by dense algebra."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,9 @@ from invdiff.guidance.base import NormalEquations
 from invdiff.guidance.mmps import solve
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.base import Operator
+from invdiff.operators.base import LinearOperator, Operator
+from invdiff.operators.imaging.blur import Blur
+from invdiff.operators.imaging.inpainting import Inpainting
 from invdiff.operators.matrix import Matrix
 from invdiff.priors.base import Prior
 from invdiff.random import generator
@@ -115,6 +119,38 @@ def test_pigdm_by_dense_algebra(case: tuple[Normal, Measurement, Tensor]) -> Non
     torch.testing.assert_close(got, exact, rtol=1e-6, atol=1e-6)
     published = PiGDM(prior, measurement, iterations=D, length=False)(x, SIGMA)
     torch.testing.assert_close(published, x0 + step.mT, rtol=1e-6, atol=1e-6)
+
+
+class White(Prior):
+    """x ~ N(0, 1.5^2)."""
+
+    scale = 1.5
+
+    def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return x * self.scale**2 / (self.scale**2 + sigma**2)
+
+
+CLOSED = {
+    "mask": lambda: Inpainting(torch.rand(3, 4, generator=generator(0)) < 0.6, (1, 3, 4)),
+    "blur": lambda: 2.0 * Blur(torch.rand(3, 3, generator=generator(0)), (1, 3, 4)),
+    "complex mask": lambda: Inpainting(torch.rand(3, 4, generator=generator(0)) < 0.6, (1, 3, 4), "complex"),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_pigdm_in_closed_form_is_that_of_the_matrix(name: str) -> None:
+    op: LinearOperator = CLOSED[name]()
+    assert op.has_damped_inverse
+    dtype = torch.complex64 if op.domain == "complex" else torch.float32
+    n = math.prod(op.domain_shape)
+    matrix = op.forward(torch.eye(n, dtype=dtype).reshape(n, *op.domain_shape)).flatten(1).mT
+    x, truth = torch.randn(2, 2, *op.domain_shape, dtype=dtype, generator=generator(1))
+    y, prior = op.forward(truth[:1])[0], White()
+    for length in (True, False):
+        closed = PiGDM(prior, Measurement(y, op, Gaussian(0.3)), length=length)
+        solved = PiGDM(prior, Measurement(y.flatten(), Matrix(matrix), Gaussian(0.3)), iterations=n, length=length)
+        expected = solved(x.flatten(1), SIGMA).reshape(x.shape)
+        torch.testing.assert_close(closed(x, SIGMA), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", [DDS, DiffPIR, PiGDM, MMPS])

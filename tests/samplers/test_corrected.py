@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from invdiff.engine.checkpoint import Checkpoint
 from invdiff.errors import InputError
 from invdiff.guidance import DDS, MMPS
 from invdiff.guidance.base import Guidance
@@ -18,6 +19,7 @@ from invdiff.sampling import sample
 from invdiff.validation.linear_gaussian import posterior
 from invdiff.validation.mixture import lattice_problem
 from invdiff.validation.mixture import posterior as mixture_posterior
+from invdiff.validation.suites import families
 
 
 class Half(Guidance):
@@ -62,6 +64,27 @@ def test_a_mixture() -> None:
     weighted = torch.from_numpy(found.mean().values).double()
     assert float((weighted - truth).abs().max()) < 0.5 * float((plain - truth).abs().max())
     assert found.diagnostics["log_evidence"] == pytest.approx(exact.log_evidence, abs=0.3)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))  # keep every state
+    case = families("mixture", 80, 20)[0](generator(3, -1))  # so many data that MMPS starts from its last solution
+    options = {"device": "cpu", "progress": False, "draws": 2}
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(state, _):
+        if state.step == 9:
+            raise Stop
+
+    whole = sample(case.measurement, case.prior, Corrected(MMPS, 12), **options)
+    options["checkpoint"] = tmp_path / "c"
+    with pytest.raises(Stop):
+        sample(case.measurement, case.prior, Corrected(MMPS, 12), watch=interrupt, **options)
+    resumed = sample(case.measurement, case.prior, Corrected(MMPS, 12), resume=True, **options)
+    torch.testing.assert_close(resumed.draws.values, whole.draws.values, rtol=0, atol=0)
+    torch.testing.assert_close(resumed.dataset.log_weight.values, whole.dataset.log_weight.values, rtol=0, atol=0)
 
 
 def test_no_steps() -> None:

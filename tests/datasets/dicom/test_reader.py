@@ -325,7 +325,11 @@ def test_real_world_values(series: Path) -> None:
     assert volume.units == "HU"
     change(series / "6.dcm", RescaleType="HU")  # the rescale says what it is
     np.testing.assert_array_equal(dicom.read(series / "6.dcm").values, stored * 2 - 1024)
-    change(series / "6.dcm", RescaleSlope=None, RescaleIntercept=None)
+    change(mapped(RealWorldValueSlope=3.0, RealWorldValueIntercept=-7.0), Modality="PT", Units="BQML")
+    tracer = dicom.read(series / "6.dcm")  # its rescale is what Units is of
+    np.testing.assert_array_equal(tracer.values, stored * 2 - 1024)
+    assert tracer.units == "BQML"
+    change(series / "6.dcm", Modality="CT", RescaleSlope=None, RescaleIntercept=None)
     with pytest.raises(FormatError, match="by a table"):
         dicom.read(mapped(RealWorldValueLUTData=[1.0, 2.0]))
 

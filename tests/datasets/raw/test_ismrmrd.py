@@ -83,15 +83,28 @@ def test_slices_of_several_coils(tmp_path: Path) -> None:
     assert reading.read(path, sigma=0.1, coil_maps=torch.ones(COILS, NX // 2, NY)).y.shape == (3, COILS, NX // 2, NY)
 
 
-def test_slices_stand_where_they_say(tmp_path: Path) -> None:
-    full, order = kspace(3), [1, 0, 2]  # counted as acquired: number n stands at place order[n]
+def at_places(full: np.ndarray, places: list[float]) -> list[Any]:
+    """Readouts of slices, the n-th of which stands `places[n]` mm along the normal."""
     readouts = []
-    for s in range(3):
+    for s, place in enumerate(places):
         for y in range(NY):
             one = readout(full[s, :, :, y], y, slice=s)
-            one.position[:] = np.array([1.0, 2, 3]) + 4.0 * order[s] * SLICE
+            one.position[:] = np.array([1.0, 2, 3]) + place * SLICE
             readouts.append(one)
-    raw = ismrmrd.read(save(tmp_path / "a.h5", readouts, header()))
+    return readouts
+
+
+@pytest.mark.parametrize("places", [[8, 4, 0], [4, 4, 0]])  # against the normal; no place for each
+def test_numbers_of_slices_are_kept_where_places_do_not_gainsay(tmp_path: Path, places: list[float]) -> None:
+    full = kspace(3)
+    raw = ismrmrd.read(save(tmp_path / "a.h5", at_places(full, places), header()))
+    np.testing.assert_array_equal(raw.kspace.numpy(), full)
+    assert raw.meta["slice"] == [0, 1, 2]
+
+
+def test_slices_stand_where_they_say(tmp_path: Path) -> None:
+    full = kspace(3)
+    raw = ismrmrd.read(save(tmp_path / "a.h5", at_places(full, [4, 0, 8]), header()))  # counted as acquired
     np.testing.assert_array_equal(raw.kspace.numpy(), full[[1, 0, 2]])
     assert raw.meta["slice"] == [1, 0, 2] and raw.affine is not None
     np.testing.assert_allclose(raw.affine[:3, 0], 4 * SLICE, atol=1e-5)
