@@ -95,6 +95,10 @@ class NonCartesianMRI(LinearOperator):
                 f"NonCartesianMRI got a field_map of shape {tuple(field_map.shape)} and times of shape {found}; it"
                 f" expects {spatial} in Hz and ({samples},) in seconds"
             )
+        inside = seen(self.coil_maps)
+        if inside is not None:  # what no coil sees needs no segments
+            inside = inside.reshape(-1, *spatial).any(0).to(field_map.device)
+            field_map = torch.where(inside, field_map, field_map[inside].mean())
         self._b, self._c, _ = time_segments(field_map, times, self.segments)
 
     def _buffers(self) -> Mapping[str, Tensor | Operator | None]:

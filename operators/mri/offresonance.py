@@ -17,8 +17,10 @@ from invdiff.errors import InputError
 
 __all__ = ["Segments", "time_segments"]
 
-_BINS = 256  # of the histogram of frequencies
+_FINE = 20  # bins of the histogram of frequencies in a turn over the readout
 _MOST = 64  # segments tried
+_LONGEST = 1.0  # seconds: no signal lasts so long
+_ROUNDING = 1e-6  # what a large b costs: results are differences of terms of its size, in single precision
 
 
 class Segments(NamedTuple):
@@ -36,40 +38,59 @@ def time_segments(field_map: Tensor, times: Tensor, segments: int | None = None,
         field_map: f in Hz, ``(*spatial)``; spins turn by ``exp(-2 pi i f t)``.
         times: t of every sample in seconds since excitation (or since the echo), ``(samples,)``.
         segments: L; None for the fewest.
-        tolerance: root mean square over frequencies, at the worst time, of the error of a phase factor of modulus 1.
+        tolerance: root mean square over pixels, at the worst time, of the error of a phase factor of modulus 1.
 
     Raises:
-        InputError: NaN, a number of segments below 1, or the tolerance is not met with 64 segments.
+        InputError: NaN, times of more than a second, a number of segments below 1, or the tolerance is not met with 64.
     """
     f, t = (torch.as_tensor(v).detach().to("cpu", torch.float64) for v in (field_map, times))
     if not (bool(torch.isfinite(f).all()) and bool(torch.isfinite(t).all())):
         raise InputError("time_segments got a field map (Hz) or times (s) that hold NaN or infinity; set them to 0")
     if segments is not None and segments < 1:
         raise InputError(f"time_segments got segments = {segments}; it expects at least 1")
-    low, high = float(f.min()), float(f.max())
-    width = max(high - low, 1e-12) / _BINS
-    share = torch.bincount(((f.flatten() - low) / width).long().clamp(max=_BINS - 1), minlength=_BINS)
-    centre = (low + (torch.arange(_BINS) + 0.5) * width)[share > 0] if high > low else torch.tensor([low]).double()
-    weight = (share[share > 0] / share.sum()).sqrt() if high > low else torch.ones(1, dtype=torch.float64)
     distinct, index = t.unique(return_inverse=True)
-    exact = _turns(distinct, centre) * weight
-    worst = math.inf
-    for count in range(1, _MOST + 1) if segments is None else (segments,):
-        first, last = float(distinct[0]), float(distinct[-1])
-        tau = (
-            torch.linspace(first, last, count, dtype=torch.float64)
-            if count > 1
-            else distinct.new_tensor([(first + last) / 2])
+    first, last = float(distinct[0]), float(distinct[-1])
+    if last - first > _LONGEST:
+        raise InputError(
+            f"time_segments got times from {first:.4g} to {last:.4g}; it expects seconds: divide ms by 1000"
         )
-        basis = _turns(tau, centre) * weight
-        b = exact @ torch.linalg.pinv(basis, rtol=1e-10)
-        worst = float((b @ basis - exact).abs().square().sum(1).sqrt().max())
-        if segments is not None or worst <= tolerance:
-            return Segments(b[index].mT.contiguous(), _turns(tau, f.flatten()).reshape(-1, *f.shape), worst)
+    points, weight = _points(f, last - first)
+    exact = (_turns(distinct, points) * weight).mT
+    error = math.inf
+    for count in range(1, _MOST + 1) if segments is None else (segments,):
+        tau = torch.linspace(first, last, count, dtype=torch.float64) if count > 1 else distinct[[0, -1]].mean()[None]
+        basis = (_turns(tau, points) * weight).mT
+        eye = _ROUNDING * torch.eye(count, dtype=torch.float64)
+        b = torch.linalg.lstsq(
+            torch.cat([basis, eye]), torch.cat([exact, exact.new_zeros(count, len(distinct))])
+        ).solution
+        missed = (basis @ b - exact).abs().square().sum(0)
+        error = float((missed + _ROUNDING**2 * b.abs().square().sum(0)).sqrt().max())
+        if segments is not None or error <= tolerance:
+            places = _turns(tau, f.flatten()).reshape(-1, *f.shape)
+            return Segments(b[:, index].contiguous(), places, float(missed.sqrt().max()))
     raise InputError(
-        f"{_MOST} time segments leave an error of {worst:.2g} for frequencies from {low:.4g} to {high:.4g} Hz over"
-        f" {float(distinct[-1] - distinct[0]):.3g} s; check the units (Hz, s) or give segments"
+        f"{_MOST} time segments leave an error of {error:.2g} for frequencies from {float(f.min()):.4g} to"
+        f" {float(f.max()):.4g} Hz over {last - first:.3g} s; check the units (Hz, s) or give segments"
     )
+
+
+def _points(f: Tensor, span: float) -> tuple[Tensor, Tensor]:
+    """Frequencies that stand for all pixels, and the roots of their shares.
+
+    Two a bin, a deviation below and above its mean, have its pixels' first moments: the fit then holds between them,
+    too, and pixels of one frequency are met exactly.
+    """
+    f = f.flatten()
+    low, high = float(f.min()), float(f.max())
+    bins = max(1, math.ceil((high - low) * span * _FINE))
+    where = ((f - low) * (bins / max(high - low, 1e-300))).long().clamp(max=bins - 1)
+    count = torch.bincount(where, minlength=bins).double()
+    mean = torch.bincount(where, f, bins) / count.clamp_min(1)
+    deviation = (torch.bincount(where, (f - mean[where]) ** 2, bins) / count.clamp_min(1)).sqrt()
+    points = torch.cat([mean - deviation, mean + deviation])
+    weight = (count / (2 * len(f))).sqrt().repeat(2)
+    return points[weight > 0], weight[weight > 0]
 
 
 def _turns(t: Tensor, f: Tensor) -> Tensor:
