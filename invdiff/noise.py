@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["Noise", "Gaussian", "Transmission"]
 
 
+_MOST = 1e15  # counts; double precision still tells single ones apart
+
+
 class Noise:
     """What a noise model offers; tensors are ``(N, *range_shape)`` and sums run over all data of an event."""
 
@@ -131,9 +134,17 @@ class Transmission(Noise):
         self.electronic, self.floor = float(electronic), float(floor)
 
     def sample(self, clean: Tensor, rng: torch.Generator | Streams) -> Tensor:
-        """Draw counts behind line integrals `clean` and return their ``y``."""
+        """Draw counts behind line integrals `clean` and return their ``y``.
+
+        Raises InputError: there would be more than 1e15, as with Hounsfield units.
+        """
         blank = self._blank(clean)
         mean = (blank * torch.exp(-clean.double())).broadcast_to(clean.shape)
+        if not bool((mean < _MOST).all()):
+            raise InputError(
+                f"line integrals go down to {float(clean.min()):.6g}, which {float(mean.max()):.2g} counts would"
+                " cause; expected integrals of mu (in 1/mm, along mm), of the order of 0 to 10, not Hounsfield units"
+            )
         if isinstance(rng, torch.Generator):
             counts = _poisson(mean, rng)
         else:

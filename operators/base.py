@@ -132,11 +132,15 @@ class Operator:
     @property
     def sizes(self) -> list[int]:
         """`size` of each problem; one number where they share their mask."""
+        mask = self.whole_mask()
+        return [math.prod(self.range_shape)] if mask is None else [int(n) for n in mask.flatten(1).sum(1)]
+
+    def whole_mask(self) -> Tensor | None:
+        """`range_mask` of shape ``(problems or 1, *range_shape)``."""
         if self.range_mask is None:
-            return [math.prod(self.range_shape)]
-        mask, rank = self.range_mask, len(self.range_shape)
-        mask = mask if mask.ndim > rank else mask.expand(self.range_shape)[None]
-        return [int(n) for n in mask.expand(-1, *self.range_shape).flatten(1).sum(1)]
+            return None
+        several = self.range_mask.ndim > len(self.range_shape)
+        return self.range_mask.expand(len(self.range_mask) if several else 1, *self.range_shape)
 
     def __repr__(self) -> str:
         kinds = {"real": "R", "complex": "C"}
@@ -385,10 +389,11 @@ class LinearOperator(Operator):
 
     __rmul__ = __mul__
 
-    def __neg__(self) -> LinearOperator:
-        from invdiff.operators.algebra import Scale
+    def __truediv__(self, scalar: complex) -> LinearOperator:
+        return self * (1 / scalar) if isinstance(scalar, (int, float, complex)) else NotImplemented
 
-        return Scale(self, -1.0)
+    def __neg__(self) -> LinearOperator:
+        return self * -1.0
 
     def __sub__(self, other: LinearOperator) -> LinearOperator:
         return self + (-other)

@@ -18,7 +18,12 @@ class Restrict(LinearOperator):
     """``A[rows]``: some of the data of A. An index keeps rows of the first range axis; a mask zeroes the others."""
 
     def __init__(self, op: LinearOperator, rows: Any) -> None:
-        rows = torch.as_tensor(rows) if not isinstance(rows, slice) else torch.arange(op.range_shape[0])[rows]
+        try:
+            rows = torch.as_tensor(range(op.range_shape[0])[rows] if isinstance(rows, slice) else rows)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ShapeError(
+                f"{op!r}[rows] expects a 1-D integer index, a slice or a boolean mask; got {rows!r}"
+            ) from error
         self.op, self.rows, self.support = op, rows, op.support
         self.domain_shape, self.domain, self.range = op.domain_shape, op.domain, op.range
         self.n_problems = op.n_problems
@@ -43,8 +48,9 @@ class Restrict(LinearOperator):
                 raise InputError(f"rows of {op!r} are given twice; a datum can be kept once only")
             self.rows = rows
             self.range_shape = (rows.numel(), *op.range_shape[1:])
-            if op.range_mask is not None:
-                self.range_mask = torch.broadcast_to(op.range_mask, op.range_shape)[rows]
+            mask = op.whole_mask()
+            if mask is not None:
+                self.range_mask = mask[:, rows] if len(mask) > 1 else mask[0, rows]
 
     def _forward(self, x: Tensor) -> Tensor:
         y = self.op._forward(x)

@@ -38,16 +38,15 @@ class _Joined(Operator):
         known = [op.support for op in ops if op.support is not None]
         if len(known) == len(ops):  # seen where any instrument sees
             self.support = torch.stack(torch.broadcast_tensors(*known)).any(0)
-        masks = [op.range_mask for op in ops if op.range_mask is not None]
-        if masks:
-            device = masks[0].device
+        masks = [op.whole_mask() for op in ops]
+        known_masks = [m for m in masks if m is not None]
+        if known_masks:
+            most = max(map(len, known_masks))
             parts = [
-                torch.ones(n, dtype=torch.bool, device=device)
-                if op.range_mask is None
-                else torch.broadcast_to(op.range_mask, op.range_shape).reshape(-1)
-                for op, n in zip(ops, self.lengths, strict=True)
+                known_masks[0].new_ones(most, n) if m is None else m.flatten(1).expand(most, n)
+                for m, n in zip(masks, self.lengths, strict=True)
             ]
-            self.range_mask = torch.cat(parts)
+            self.range_mask = torch.cat(parts, 1) if most > 1 else torch.cat(parts, 1)[0]
 
     def split(self, y: Tensor) -> list[Tensor]:
         """Undo the joining: one tensor ``(N, *range_shape)`` for each operator."""

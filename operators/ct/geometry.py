@@ -137,8 +137,9 @@ class Geometry:
         theta = np.array(self.angles)
         turns = float(np.ptp(theta)) / (2 * math.pi)
         step = float(np.median(np.abs(np.diff(theta)))) if len(theta) > 1 else 0.0
-        many_turns = float(np.ptp(np.array(self.z))) > 0 and step < 0.5  # a helix: small steps, and the table moves
-        if (turns > 2 and not many_turns) or np.abs(theta).max() > 1e4:
+        fine = step < 0.2  # 32 views a turn; a degree taken for a radian is less fine
+        most = math.inf if fine and float(np.ptp(np.array(self.z))) > 0 else 2 if fine else 1.01  # a helix; overscan
+        if turns > most or np.abs(theta).max() > (1e4 if most > 2 else 8 * math.pi):
             raise InputError(
                 f"angles run from {theta.min():.6g} to {theta.max():.6g}, {turns:.3g} turns in radians; they look like"
                 " degrees: pass torch.deg2rad(angles), or reduce angles in radians modulo 2 pi"

@@ -236,7 +236,10 @@ def _numbers(
     value: Sequence[float] | float, name: str, n: int, positive: bool = False, last_only: bool = False
 ) -> tuple[float, ...]:
     """n numbers from n numbers or one: repeated, or the last one among zeros."""
-    values = tuple(float(v) for v in value) if isinstance(value, Sequence) else (float(value),)
+    try:
+        values = tuple(np.ravel(np.asarray(value, np.float64)).tolist())
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f"{name} is {value!r}; it expects one number or {n}") from error
     if len(values) == 1 and n > 1:
         values = (0.0,) * (n - 1) + values if last_only else values * n
     if len(values) != n:

@@ -19,7 +19,7 @@ from invdiff.errors import InputError, ShapeError
 
 __all__ = ["Neighbours", "axis_neighbours", "check_angles", "goes_round", "sphere_neighbours"]
 
-_SLACK = 1e-6  # of a grid step: points on the outermost nodes, up to rounding
+_SLACK = 1e-3  # of a grid step: points on the outermost nodes, up to rounding
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ def goes_round(longitude: Tensor) -> bool:
 def _around(lons: Tensor, lon: Tensor, round_: bool) -> Neighbours:
     """Neighbours along longitudes; those at the seam are the last and the first node."""
     lon = lons[0] + torch.remainder(lon - lons[0], 360)
-    lon = torch.where(lon - lons[0] > 360 - 1e-9, lons[0], lon)
+    slack = _SLACK * float(lons.diff().min()) if len(lons) > 1 else 1e-9
+    lon = torch.where(lon - lons[0] > 360 - slack, lons[0], lon)
     if not round_ or float(lons[-1] - lons[0]) >= 360 - 1e-9:
         return _between(lons, lon)
     found = _between(torch.cat([lons, lons[:1] + 360]), lon)

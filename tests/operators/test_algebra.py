@@ -201,6 +201,30 @@ def test_operators_of_different_numbers_of_problems_do_not_combine():
             bad()
 
 
+def test_masks_of_several_problems_combine():
+    maps, masks = (
+        randn(3, 2, 4, 4, dtype=torch.complex64),
+        torch.tensor([[[1, 1, 0, 1]], [[0, 1, 1, 0]], [[1, 1, 1, 1]]]),
+    )
+    many, x = MRI(maps, masks), randn(3, 1, 4, 4, dtype=torch.complex64)
+    singles = [many.take([p]) for p in range(3)]
+    for build in (lambda op: stack([op, 2 * op]), lambda op: op[[0]], lambda op: op[torch.arange(4) > 1]):
+        one, each = build(many), [build(op) for op in singles]
+        assert one.sizes == [op.size for op in each]
+        torch.testing.assert_close(one.forward(x), torch.cat([op.forward(x[p : p + 1]) for p, op in enumerate(each)]))
+
+
+def test_rows_are_chosen_as_of_a_list_and_numbers_divide():
+    op = Matrix(randn(5, 3))
+    torch.testing.assert_close(
+        op[::-1].forward(torch.ones(1, 3).double()), op.forward(torch.ones(1, 3).double()).flip(1)
+    )
+    torch.testing.assert_close((op / 4).forward(torch.ones(1, 3).double()), op.forward(torch.ones(1, 3).double()) / 4)
+    for rows in (..., (slice(2), 1), "all", None):
+        with pytest.raises(ShapeError, match="expects a 1-D integer index, a slice or a boolean mask"):
+            op[rows]
+
+
 def test_support_of_a_sum_is_where_either_sees():
     left, right = (torch.zeros(2, 4, 4, dtype=torch.complex64) for _ in range(2))
     left[:, :2], right[:, 1:3] = 1, 1

@@ -118,6 +118,21 @@ def test_degrees_are_not_taken_for_radians():
     assert ConeCT((8, 8, 8), angles, (30, 30), z=z, backend="torch", **FAN).geometry.views == 1200
     with pytest.raises(InputError, match="degrees"):
         ConeCT((8, 8, 8), torch.rad2deg(angles), (30, 30), z=z, backend="torch", **FAN)
+    for few in (torch.arange(12.0), torch.linspace(-5, 5, 11), [0.0, 10.0], [90.0]):
+        with pytest.raises(InputError, match="degrees"):
+            ParallelCT((16, 16), few, 24)
+    angles, z = helix(20, 400, 5.0)
+    with pytest.raises(InputError, match="degrees"):  # 0.9 degrees a view
+        ConeCT((8, 8, 8), torch.rad2deg(angles), (30, 30), z=z, backend="torch", **FAN)
+    overscan = torch.linspace(0, 2.2 * math.pi, 200)
+    assert ParallelCT((16, 16), overscan, 24).geometry.views == 200
+
+
+def test_numbers_come_as_arrays_too():
+    op = ParallelCT((8, 9), TURN, 14, pixel_size=np.array([1.0, 1.1]), image_centre=torch.tensor([0.5, 0.0]))
+    assert op.geometry.spacing == (1.0, 1.0, 1.1) and op.geometry.centre == (0.0, 0.5, 0.0)
+    with pytest.raises(ShapeError, match="pixel_size is 'large'"):
+        ParallelCT((8, 9), TURN, 14, pixel_size="large")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

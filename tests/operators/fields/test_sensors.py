@@ -166,6 +166,13 @@ def test_sensors_outside_are_refused_or_dropped():
         PointSensors((1, 33, 49), axes, points[1:2], SPHERE, outside="drop")
 
 
+def test_single_precision_leaves_no_point_outside():
+    lon = torch.arange(350.1, 360.05, 0.1).float()  # begins at 350.1000061
+    op = PointSensors((1, 5, len(lon)), (torch.arange(50, 60, 2.0), lon), torch.tensor([[55.0, -9.9]]).double(), SPHERE)
+    x = torch.arange(float(len(lon))).expand(1, 1, 5, -1)
+    torch.testing.assert_close(op.forward(x)[0, 0], torch.zeros(1))
+
+
 def test_bad_coordinates_are_refused():
     lat, lon, ok = centres(18), around(36), torch.tensor([[45.0, 10.0]])
     turn = math.pi / 180
