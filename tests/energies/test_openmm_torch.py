@@ -109,6 +109,15 @@ def test_exceptions_replace_and_scale_pairs():
     assert float(u) == pytest.approx(lj + k * 0.08 / r - k * 0.05 / r12, abs=1e-10)
 
 
+def test_maps_of_several_sizes():
+    force, values = mm.CMAPTorsionForce(), torch.randn(24 * 24, generator=rng(1), dtype=DOUBLE).tolist()
+    for points in (5, 24, 7):
+        force.addMap(points, values[: points**2])
+    for which, first in ((1, 0), (0, 1), (1, 2)):
+        force.addTorsion(which, *range(first, first + 4), *range(first + 1, first + 5))
+    compare(system(7, force), torch.randn(20, 7, 3, generator=rng(2), dtype=DOUBLE))
+
+
 def test_forces_are_minus_the_gradient():
     structure = alanine_dipeptide()
     energy, x = TorchSystem(structure.system), shaken(structure, 1)
@@ -194,6 +203,11 @@ def test_constraints_virtual_sites_and_other_objects_are_refused():
     virtual.setVirtualSite(2, mm.TwoParticleAverageSite(0, 1, 0.5, 0.5))
     with pytest.raises(InputError, match="virtual"):
         TorchSystem(virtual)
+    fixed = system(3, mm.HarmonicBondForce())
+    fixed.setParticleMass(1, 0.0)
+    for kind in (TorchSystem, OpenMM):
+        with pytest.raises(InputError, match=r"\[1\] in place"):
+            kind(fixed)
     with pytest.raises(ShapeError, match="22"):
         TorchSystem(alanine_dipeptide().system)(torch.zeros(3, 21, 3))
 

@@ -54,20 +54,26 @@ class Maps(Term):
         return u.sum(1), force + torsion_force(by_second, second[1], self.differences[3:])
 
 
-def read_maps(force: Any, atoms: int) -> Maps | None:
-    """Return the term of an `openmm.CMAPTorsionForce`, None where it has no torsions."""
-    if force.getNumTorsions() == 0:
-        return None
-    tables = []
-    for n in range(force.getNumMaps()):
+def read_maps(force: Any, atoms: int) -> list[Maps]:
+    """Return the terms of an `openmm.CMAPTorsionForce`, one for each size of grid."""
+    rows = [force.getTorsionParameters(n) for n in range(force.getNumTorsions())]
+    by_size: dict[int, list[Any]] = {}
+    for row in rows:
+        by_size.setdefault(force.getMapParameters(row[0])[0], []).append(row)
+    return [_of_size(force, atoms, chosen) for chosen in by_size.values()]
+
+
+def _of_size(force: Any, atoms: int, rows: list[Any]) -> Maps:
+    """The term of torsion pairs whose maps have as many points."""
+    which, *a = zip(*rows, strict=True)
+    used, tables = sorted(set(which)), []
+    for n in used:
         points, values = force.getMapParameters(n)
         numbers = [v.value_in_unit(v.unit) if hasattr(v, "unit") else v for v in values]
         tables.append(_patches(np.array(numbers).reshape(points, points).T))  # OpenMM: the first angle runs fastest
-    rows = [force.getTorsionParameters(n) for n in range(force.getNumTorsions())]
-    which, *a = zip(*rows, strict=True)
     pairs = [(1, 0), (2, 1), (3, 2), (5, 4), (6, 5), (7, 6)]
     differences = tuple(incidence(atoms, a[i], a[j]) for i, j in pairs)
-    return Maps(differences, torch.stack(tables), torch.tensor(which, dtype=torch.float64))
+    return Maps(differences, torch.stack(tables), torch.tensor([used.index(n) for n in which], dtype=torch.float64))
 
 
 def _patches(table: np.ndarray) -> Tensor:

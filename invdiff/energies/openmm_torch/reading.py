@@ -18,7 +18,7 @@ from invdiff.energies.openmm_torch.bonded import (
     Term,
     incidence,
 )
-from invdiff.energies.openmm_torch.cmap import Maps, read_maps
+from invdiff.energies.openmm_torch.cmap import read_maps
 from invdiff.energies.openmm_torch.implicit import OBC
 from invdiff.energies.openmm_torch.nonbonded import COULOMB, Nonbonded
 from invdiff.errors import InputError, missing_extra
@@ -33,7 +33,8 @@ def check_system(system: Any) -> int:
     """Return the number of particles of an `openmm.System` whose coordinates are all free.
 
     Raises:
-        InputError: it is no System, or it has constraints or virtual sites. MissingExtraError: openmm is missing.
+        InputError: it is no System, or it has constraints, virtual sites or masses of 0. MissingExtraError: openmm is
+        missing.
     """
     try:
         import openmm
@@ -49,6 +50,10 @@ def check_system(system: Any) -> int:
     atoms = int(system.getNumParticles())
     if virtual := sum(system.isVirtualSite(i) for i in range(atoms)):
         raise InputError(f"the System has {virtual} virtual sites; use a model of atoms alone")
+    if fixed := [i for i in range(atoms) if not _number(system.getParticleMass(i)) > 0]:
+        raise InputError(
+            f"the System holds particles {fixed[:5]} in place (mass 0); samplers move all: give them a mass"
+        )
     return atoms
 
 
@@ -106,11 +111,6 @@ def _ryckaert_bellemans(force: Any, atoms: int) -> list[Term]:
     i, j, k, m, *c = zip(*rows, strict=True)
     differences = incidence(atoms, j, i), incidence(atoms, k, j), incidence(atoms, m, k)
     return [RyckaertBellemans(*differences, torch.stack([_column(values) for values in c]))]
-
-
-def _maps(force: Any, atoms: int) -> list[Term]:
-    found: Maps | None = read_maps(force, atoms)
-    return [found] if found is not None else []
 
 
 def _nonbonded(force: Any, atoms: int) -> list[Term]:
@@ -188,7 +188,7 @@ _READERS: dict[str, Callable[[Any, int], list[Term]]] = {
     "HarmonicAngleForce": _angles,
     "PeriodicTorsionForce": _torsions,
     "RBTorsionForce": _ryckaert_bellemans,
-    "CMAPTorsionForce": _maps,
+    "CMAPTorsionForce": read_maps,
     "NonbondedForce": _nonbonded,
     "GBSAOBCForce": _gbsa_obc,
     "CustomGBForce": _custom_gb,
