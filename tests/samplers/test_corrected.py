@@ -1,6 +1,7 @@
 """Importance weights of guided draws: right whatever guided them."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_a_mixture() -> None:
 def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(Checkpoint.__init__, "__defaults__", (0.0,))  # keep every state
     case = families("mixture", 80, 20)[0](generator(3, -1))  # so many data that MMPS starts from its last solution
-    options = {"device": "cpu", "progress": False, "draws": 2}
+    options: dict[str, Any] = {"device": "cpu", "progress": False, "draws": 2}
 
     class Stop(Exception):
         pass

@@ -54,7 +54,7 @@ class Maps(Term):
         return u.sum(1), force + torsion_force(by_second, second[1], self.differences[3:])
 
 
-def read_maps(force: Any, atoms: int) -> list[Maps]:
+def read_maps(force: Any, atoms: int) -> list[Term]:
     """Return the terms of an `openmm.CMAPTorsionForce`, one for each size of grid."""
     rows = [force.getTorsionParameters(n) for n in range(force.getNumTorsions())]
     by_size: dict[int, list[Any]] = {}

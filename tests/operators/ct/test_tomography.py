@@ -129,7 +129,8 @@ def test_degrees_are_not_taken_for_radians():
 
 
 def test_numbers_come_as_arrays_too():
-    op = ParallelCT((8, 9), TURN, 14, pixel_size=np.array([1.0, 1.1]), image_centre=torch.tensor([0.5, 0.0]))
+    sizes: dict[str, Any] = {"pixel_size": np.array([1.0, 1.1]), "image_centre": torch.tensor([0.5, 0.0])}
+    op = ParallelCT((8, 9), TURN, 14, **sizes)
     assert op.geometry.spacing == (1.0, 1.0, 1.1) and op.geometry.centre == (0.0, 0.5, 0.0)
     with pytest.raises(ShapeError, match="pixel_size is 'large'"):
         ParallelCT((8, 9), TURN, 14, pixel_size="large")  # type: ignore[arg-type]
