@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import invdiff
+from invdiff.acquisition.compare import FINAL, LIFT
 from invdiff.datasets.phantoms import ground_truth, smooth_phase
 from invdiff.datasets.reading import read_volume
 from invdiff.guidance import DDS
@@ -22,6 +23,7 @@ from invdiff.noise import Gaussian
 from invdiff.operators.fourier import fft2c, ifft2c
 from invdiff.operators.transforms import Fourier
 from invdiff.policies import (
+    AOptimal,
     Candidates,
     Entropy,
     Equispaced,
@@ -40,7 +42,7 @@ from invdiff.solvers import DDIM
 
 SIZE, SIGMA = 64, 0.01  # pixels a side; noise per real component, bright tissue being 0.8
 BRIGHT, QUANTILE = 0.8, 0.99
-NFE, INNER, LIFT = 12, 4, 4.0  # evaluations of the draws, and between two decisions, from that many prior scales
+NFE, INNER = 12, 4  # evaluations of the draws, and between two decisions
 TRUTH, NOISE, PHASE = 2**33, 2**33 + 1, 2**33 + 2  # streams of their own
 
 
@@ -103,7 +105,8 @@ def policies(design: Policy) -> dict[str, tuple[Policy, dict[str, Any]]]:
         "lowfrequency": (LowFrequency(), {}),
         "fixed": (design, {}),
         "entropy": (Entropy(), {}),
-        "entropy, lift 1.4": (Entropy(), {"lift": 1.4}),
+        "a-optimal": (AOptimal(), {}),
+        "entropy, lift 4": (Entropy(), {"lift": 4.0}),
         "entropy-online": (Entropy(), {"mode": "online"}),
     }
 
@@ -118,7 +121,7 @@ def one(
     instrument = Simulator(truth, op, noise, generator(number, NOISE))
     active = Active(
         policy=policy, budget=lines, initial=initial_lines(size, lines),
-        **{"per_decision": max(1, lines // 8), "nfe": NFE, "inner": INNER, "lift": LIFT, **options},
+        **{"per_decision": max(1, lines // 8), "nfe": NFE, "inner": INNER, "lift": LIFT, "final": FINAL, **options},
     )  # fmt: skip
     done = active.run(instrument, candidates, prior, draws, seed=number, progress=False)
     mean = torch.from_numpy(done.posterior.mean().values)

@@ -48,7 +48,8 @@ class Active:
     (from where the particles do not leave their modes). Real slices: ``benchmarks/results/active.json``.
 
     Args:
-        guidance: ``(prior, measurement) -> Guidance``.
+        guidance: ``(prior, measurement) -> Guidance``, of the particles.
+        final: that of the draws in the end; None for the same.
         solver: see `invdiff.solvers`; DDIM(0.85) if not given.
         policy: see `invdiff.policies`; `Entropy` if not given. A policy that looks at places only takes all its groups
             at once, before any sampling (not if there is a target).
@@ -79,6 +80,7 @@ class Active:
         budget: int = 16,
         mode: str = "renoise",
         *,
+        final: Callable[[Prior, Measurement], Guidance] | None = None,
         initial: Sequence[int] = (),
         per_decision: int = 1,
         nfe: int = 20,
@@ -102,7 +104,7 @@ class Active:
             raise InputError(f"Active got target = {target}; expected a relative error between 0 and 1")
         if factor is not None and not (factor > 0 and math.isfinite(factor)):
             raise InputError(f"Active got factor = {factor}; expected a number above 0")
-        self.guidance, self.solver = guidance, solver or DDIM(0.85)
+        self.guidance, self.final, self.solver = guidance, final or guidance, solver or DDIM(0.85)
         self.policy: Policy = policy or Entropy()
         self.budget, self.mode, self.initial, self.per_decision = budget, mode, tuple(initial), per_decision
         self.nfe, self.inner, self.lift, self.window = nfe, inner, lift, window

@@ -120,12 +120,13 @@ class Run(AbstractContextManager["Run"]):
 
     # ---- sampling ----------------------------------------------------------------------------------------------
     def chain(self, x: Tensor | None, nfe: int, level: float | None = None) -> Tensor:
-        """Draws under the data so far, from noise `level`, or from pure noise where x is None."""
+        """Particles under the data so far, from noise `level`, or from pure noise where x is None."""
         *_, last = self.states(x, nfe, level)
         return last.x
 
-    def states(self, x: Tensor | None, nfe: int, level: float | None = None) -> Iterator[State]:
+    def states(self, x: Tensor | None, nfe: int, level: float | None = None, final: bool = False) -> Iterator[State]:
         """The states of a chain; data that are taken meanwhile count from the next step on."""
+        make = self.options.final if final else self.options.guidance
         self.scaled()
         top = self.prior.sigma_max if level is None else level
         sigmas = karras(self.prior.sigma_min, top, steps_within(self.options.solver, nfe))
@@ -136,7 +137,7 @@ class Run(AbstractContextManager["Run"]):
             nonlocal kept
             measurement = self.scaled()
             if kept is None or kept[0] is not measurement:
-                guidance = self.options.guidance(self.prior, measurement)
+                guidance = make(self.prior, measurement)
                 guidance.counts = self.counts
                 guidance.begin()
                 kept = measurement, guidance
@@ -155,9 +156,9 @@ class Run(AbstractContextManager["Run"]):
         """The draws in the end, of random numbers of their own: one mask means one result, however it was chosen."""
         began = time.monotonic()
         self.rng = Streams(self.seed, range(len(self.like)), self.like.device)
-        x = self.chain(None, nfe)
+        *_, last = self.states(None, nfe, final=True)
         self._final = time.monotonic() - began
-        return x
+        return last.x
 
     def between(self, seconds: float) -> float:
         """Mean time from one decision to the next in a run of so many seconds."""
