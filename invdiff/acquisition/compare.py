@@ -93,7 +93,14 @@ def acquire(
     op, noise = subject.instrument.operator, subject.instrument.noise
     candidates = Candidates.along(op, axis)
     exist = int(candidates.exists.sum())
+    kept = {name: load_order(name, candidates) for name in (policy, *compare) if Path(name).suffix in (".npz", ".npy")}
     budget = round(exist / acceleration) if acceleration >= 1 else 0
+    if policy in kept:
+        budget = len(kept[policy])
+        report(f"{policy}: {budget} lines, as it has them, for all")
+    for name, order in kept.items():
+        if len(order) != budget:
+            raise InputError(f"{name} has {len(order)} lines, the budget is {budget}; compare masks of one size")
     if budget < 1:
         raise InputError(f"acceleration {acceleration:g} of {exist} lines leaves {budget}; expected at least 1 line")
     first = max(1, budget // 4) if initial is None else initial
@@ -109,12 +116,17 @@ def acquire(
             factor = rescale(_whole(subject, centre, candidates), prior)[1]
             x = prior_draws(prior, op, DRAWS, seed, device, progress)
             designed = greedy_design(x, op, noise.scaled(factor), candidates, budget, centre)
-        chosen = designed if name == "fixed" and designed is not None else _policy(name, subject)
-        active = Active(
-            DDS, DDIM(0.85), chosen, budget, mode, final=FINAL, initial=centre, per_decision=step, nfe=nfe, inner=inner,
-            lift=LIFT, target=target if not runs else None, texture=texture,
+        chosen: Policy = (
+            designed if name == "fixed" and designed is not None
+            else Fixed(kept[name], Path(name).stem) if name in kept
+            else Oracle(subject.reference) if name == "oracle"
+            else named_policy(name)
         )  # fmt: skip
-        label = chosen.name if name not in runs else name
+        active = Active(
+            DDS, DDIM(0.85), chosen, budget, mode, final=FINAL, initial=() if name in kept else centre,
+            per_decision=step, nfe=nfe, inner=inner, lift=LIFT, target=target if not runs else None, texture=texture,
+        )  # fmt: skip
+        label = next(k for k in (chosen.name, name, f"{name} (policy)") if k not in runs)
         runs[label] = active.run(
             subject.instrument, candidates, prior, draws, seed=seed, device=device, progress=progress
         )
@@ -163,15 +175,6 @@ def prior_draws(
     finally:
         prior.units = units
     return torch.from_numpy(found.draws.values)
-
-
-def _policy(name: str, subject: Subject) -> Policy:
-    if name == "oracle":
-        return Oracle(subject.reference)
-    path = Path(name)
-    if path.suffix in (".npz", ".npy"):
-        return Fixed(load_order(path), path.stem)
-    return named_policy(name)
 
 
 def _central(candidates: Candidates, count: int) -> list[int]:

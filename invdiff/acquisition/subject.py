@@ -90,8 +90,11 @@ def _image(path: Path, slice_number: int | None) -> np.ndarray | None:
             return None
         if slice_number not in (None, 0):
             raise InputError(f"{path} is one image; there is no slice {slice_number}")
+        if array.dtype.kind not in "biufc":
+            raise FormatError(f"{path} holds {array.dtype}; an image of numbers is expected")
+        array = array.astype(np.complex64 if array.dtype.kind == "c" else np.float32)
         if not np.isfinite(array).all():
-            raise FormatError(f"{path} holds NaN or infinity; an image of finite numbers is expected")
+            raise FormatError(f"{path} holds NaN or infinity (in 32 bits); an image of finite numbers is expected")
         return array
     try:
         volume = read_volume(path)

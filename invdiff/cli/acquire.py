@@ -72,6 +72,7 @@ def acquire(
         (out, ".nc", "-o"),
         (png, ".png", "--png"),
         (mask, ".npz", "--mask"),
+        (data, "", "--data"),
         (json, "", "--json"),
     ):
         check_output(path, suffix, option)

@@ -63,6 +63,8 @@ class Belief:
     def plan(cls, candidates: Candidates, initial: Sequence[int], budget: int) -> Belief:
         """Nothing but the plan: what is there, what is taken, how much may be. Raises InputError."""
         available = int(candidates.exists.sum())
+        if len(set(initial)) < len(initial) or not all(0 <= g < len(candidates) for g in initial):
+            raise InputError(f"initial is {list(initial)}; expected different groups from 0 to {len(candidates) - 1}")
         if not len(set(initial)) <= budget <= available:
             raise InputError(
                 f"the budget is {budget} groups, {len(set(initial))} of them initial ones; {available} exist"

@@ -95,7 +95,13 @@ class Callback:
 
     def measure(self, groups: Sequence[int], mask: Tensor) -> Tensor:
         """Ask, and look at the answer."""
-        y = torch.as_tensor(self.ask(groups, mask))
+        answer = self.ask(groups, mask)
+        try:
+            y = torch.as_tensor(answer)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"the instrument returned {type(answer).__name__} for groups {list(groups)}: {error}"
+            ) from error
         if tuple(y.shape) != tuple(self.operator.range_shape):
             raise ShapeError(
                 f"the instrument returned data of shape {tuple(y.shape)} for groups {list(groups)}; expected"

@@ -7,7 +7,7 @@ import torch
 
 from invdiff.acquisition import Subject, acquire, from_file
 from invdiff.datasets.phantoms import head_phantom
-from invdiff.errors import InputError
+from invdiff.errors import FormatError, InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.mri.sense import MRI
@@ -59,6 +59,26 @@ def test_acquire_compares_and_keeps_its_mask(tmp_path: Path, call, image: Path, 
     assert again.exit_code == 0, again.output
     repeated = json.loads((tmp_path / "b.json").read_text())
     assert repeated["nmse"] == {"lines": figures["nmse"]["entropy"]} and repeated["lines"] == figures["lines"]
+
+
+def test_masks_are_taken_as_they_are(tmp_path: Path, call, image: Path, prior: Path) -> None:
+    for folder, groups in (("a", range(12, 20)), ("b", range(8))):
+        (tmp_path / folder).mkdir()
+        np.savez(tmp_path / folder / "random.npz", order=list(groups), mask=np.isin(np.arange(32), groups)[None, None])
+    a, b = (tmp_path / k / "random.npz" for k in "ab")
+    common = ("acquire", image, "--prior", prior, *FAST)
+    result = call(*common, "--size", 32, "--policy", a, "--compare", f"random,{b}", "--json", tmp_path / "j.json")
+    assert result.exit_code == 0, result.output
+    figures = json.loads((tmp_path / "j.json").read_text())
+    assert figures["lines"] == list(range(12, 20)) and figures["budget"] == 8  # not the 4 of the usual 8x
+    assert set(figures["nmse"]) == {"random", "random (policy)", str(b)}
+    for options, words in (
+        (("--size", 40, "--policy", a), "made for another size"),
+        (("--size", 32, "--axis", "rows", "--policy", a), "made for another size"),
+        (("--size", 32, "--compare", a), "the budget is 4; compare masks of one size"),
+    ):
+        result = call(*common, *options)
+        assert result.exit_code == 2 and words in " ".join(result.output.split()), result.output
 
 
 def test_target_ends_the_acquisition(image: Path, prior: Path) -> None:
@@ -118,5 +138,10 @@ def test_image_is_checked(tmp_path: Path) -> None:
     np.save(tmp_path / "zero.npy", np.zeros((32, 32)))
     with pytest.raises(InputError, match="zero nearly everywhere"):
         from_file(tmp_path / "zero.npy")
+    np.save(tmp_path / "words.npy", np.full((32, 32), "a"))
+    with pytest.raises(FormatError, match="holds <U1; an image of numbers"):
+        from_file(tmp_path / "words.npy")
+    np.save(tmp_path / "foreign.npy", np.eye(32, dtype=">f8"))
+    assert from_file(tmp_path / "foreign.npy").reference.shape == (1, 32, 32)
     with pytest.raises(InputError, match="at least 16"):
         from_file(tmp_path / "zero.npy", 8)

@@ -196,6 +196,15 @@ def test_target_stops_early_and_watch_sees_it() -> None:
     assert seen[0].x.shape == (16, 1, 8, 8)
 
 
+@pytest.mark.parametrize("window", [(0.0, 1.0), (0.9, 1.0), (0.0, 0.1)])
+def test_online_data_are_all_used(window: tuple[float, float]) -> None:
+    prior, op, noise, candidates = columns_problem()
+    instrument = Simulator(prior.sample(1, generator(0))[0], op, noise, generator(1))
+    active = Active(partial(MMPS, iterations=5), DPMpp2M(1.0), budget=8, mode="online", window=window, nfe=8)
+    done = active.run(instrument, candidates, prior, 16, progress=False)
+    assert len(done.order) == 8 and max(d.nfe for d in done.decisions if d.groups) < 8  # none after the last step
+
+
 def test_live_instrument_is_asked_for_what_was_chosen() -> None:
     prior, op, noise, candidates = columns_problem()
     y = op.forward(prior.sample(1, generator(0)))[0]
@@ -211,6 +220,9 @@ def test_live_instrument_is_asked_for_what_was_chosen() -> None:
         Active(budget=3, nfe=4, inner=2).run(
             Callback(op, noise, lambda groups, mask: y[0]), candidates, prior, 4, progress=False
         )
+    nothing: Any = lambda groups, mask: None  # noqa: E731
+    with pytest.raises(InputError, match="returned NoneType"):
+        Active(budget=3, nfe=4, inner=2).run(Callback(op, noise, nothing), candidates, prior, 4, progress=False)
     with pytest.raises(InputError, match="NaN"):
         Active(budget=3, nfe=4, inner=2).run(
             Callback(op, noise, lambda groups, mask: y * torch.nan), candidates, prior, 4, progress=False
@@ -278,6 +290,11 @@ def test_mistakes() -> None:
         Active(mode="offline")
     with pytest.raises(InputError, match="8 exist"):
         Active(budget=9).run(instrument, candidates, prior, 4, progress=False)
+    for initial in ((99,), (4, 4)):
+        with pytest.raises(InputError, match="different groups from 0 to 7"):
+            Active(budget=3, initial=initial).run(instrument, candidates, prior, 4, progress=False)
+    with pytest.raises(InputError, match="nfe = 1 has none"):
+        Active(mode="online", nfe=1)
     with pytest.raises(InputError, match="at least 2 particles"):
         Active(budget=3).run(instrument, candidates, prior, 1, progress=False)
 

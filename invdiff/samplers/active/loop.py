@@ -98,6 +98,8 @@ class Active:
                 f"Active got budget = {budget}, per_decision = {per_decision}, nfe = {nfe}, inner = {inner}, lift ="
                 f" {lift}; expected at least 1, and a lift above 0"
             )
+        if mode == "online" and nfe < 2:
+            raise InputError("online decisions fall between steps; nfe = 1 has none, expected at least 2")
         if not 0 <= window[0] < window[1] <= 1:
             raise InputError(f"Active got window = {window}; expected 0 <= first < last <= 1")
         if target is not None and not 0 < target < 1:
@@ -171,8 +173,9 @@ class Active:
         for state in run.states(None, self.nfe):
             if state.x0 is None:
                 raise InputError(f"solver {self.solver.name} shows no denoised image; online decisions need one")
-            low, high = (w * state.total for w in self.window)
-            due = math.ceil(decisions * min(1.0, max(0.0, (state.step - low) / max(1.0, high - low))))
+            high = min(self.window[1] * state.total, state.total - 1)  # what is measured at the last step is not used
+            low = min(self.window[0] * state.total, high - 1)
+            due = math.ceil(decisions * min(1.0, max(0.0, (state.step - low) / (high - low))))
             if due > done and run.left:
                 wanted = (due - done) * self.per_decision
                 done = due if run.decide(state.x0, wanted) else decisions

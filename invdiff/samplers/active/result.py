@@ -134,22 +134,36 @@ def save_order(path: str | Path, order: list[int], mask: Tensor, entropy: list[f
     return Path(path)
 
 
-def load_order(path: str | Path) -> list[int]:
+def load_order(path: str | Path, candidates: Candidates | None = None) -> list[int]:
     """Read the groups of a mask: ``.npz`` of `save_order` in their order, or ``.npy`` with a boolean per group.
 
     Raises:
-        FileError: there is no such file. FormatError: it is something else.
+        FileError: there is no such file. FormatError: it is something else, or of another grid than the candidates'.
     """
     path = existing(path)
+    shape: tuple[int, ...] | None = None
     try:
         found = np.load(path, allow_pickle=False)
         array = found["order"] if isinstance(found, np.lib.npyio.NpzFile) else found
+        if isinstance(found, np.lib.npyio.NpzFile) and "mask" in found:
+            shape = found["mask"].shape
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise FormatError(f"{path} is no mask: {error}; expected .npz with 'order', or .npy of booleans") from error
     if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
-        return [int(i) for i in array]
-    if array.dtype != np.bool_ or array.squeeze().ndim != 1:
+        order = [int(i) for i in array]
+        fits = candidates is None or (
+            shape in (None, tuple(candidates.labels.shape)) and all(0 <= g < len(candidates) for g in order)
+        )
+    elif array.dtype != np.bool_ or array.squeeze().ndim != 1:
         raise FormatError(
             f"{path} holds {array.dtype} of shape {array.shape}; expected one boolean per group, or group numbers"
         )
-    return [int(i) for i in np.flatnonzero(array)]
+    else:
+        order, fits = [int(i) for i in np.flatnonzero(array)], candidates is None or array.size == len(candidates)
+        shape = array.shape
+    if candidates is not None and not fits:
+        raise FormatError(
+            f"{path} is a mask of shape {shape}, groups up to {max(order, default=0)}; it was made for another size or"
+            f" axis than the {len(candidates)} groups here, {tuple(candidates.labels.shape)}"
+        )
+    return order
