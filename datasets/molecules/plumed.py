@@ -143,7 +143,7 @@ def write_fes(path: str | Path, free_energy: Grid) -> Path:
     sets: dict[str, str] = {}
     for i, name in enumerate(names):
         low, high = free_energy.low[i], free_energy.high[i]
-        count = free_energy.values.shape[i] - (0 if free_energy.periodic[i] else 1)
+        count = free_energy.values.shape[i]  # of points: one more than bins where not periodic, as PLUMED counts
         yes = "true" if free_energy.periodic[i] else "false"
         sets |= {f"min_{name}": _angle(low), f"max_{name}": _angle(high), f"nbins_{name}": str(count)}
         sets |= {f"periodic_{name}": yes}
@@ -167,10 +167,11 @@ def read_fes(path: str | Path) -> Grid:
         counts = [int(sets[f"nbins_{n}"]) for n in names]
     except (KeyError, ValueError) as error:
         raise FormatError(f"{path}: the grid's header is incomplete: {error}") from error
-    # PLUMED writes the last point of an axis that is not periodic, and counts bins, not points
-    shape = [c + (0 if p else 1) for c, p in zip(counts, periodic, strict=True)]
-    if math.prod(shape) != len(table):
-        raise FormatError(f"{path} has {len(table)} rows; its header announces {'x'.join(map(str, shape))} points")
+    # PLUMED counts the points of an axis that is not periodic; some other writers count the bins between them.
+    shapes = [[c + (0 if p else more) for c, p in zip(counts, periodic, strict=True)] for more in (0, 1)]
+    shape = next((found for found in shapes if math.prod(found) == len(table)), None)
+    if shape is None:
+        raise FormatError(f"{path} has {len(table)} rows; its header announces {'x'.join(map(str, counts))} points")
     values = torch.from_numpy(table[:, len(names)].copy()).reshape(*reversed(shape))
     return Grid(values.permute(*reversed(range(len(shape)))).contiguous(), low, high, periodic, names)
 

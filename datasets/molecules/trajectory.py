@@ -17,6 +17,7 @@ from invdiff.files import existing, replacing
 __all__ = ["read_trajectory", "write_samples", "write_trajectory"]
 
 _KINDS = ("xtc", "dcd")
+FARTHEST = 1e6  # nm: beyond, XTC's integers of 0.001 nm overflow
 
 
 def write_samples(
@@ -66,6 +67,10 @@ def write_trajectory(folder: str | Path, structure: Structure, positions: Tensor
         raise ShapeError(f"positions have shape {tuple(positions.shape)}; expected (N, {structure.atoms}, 3)")
     if not folder.is_dir():
         raise FileError(f"{folder} is no folder; create it first")
+    if not bool((positions.abs() < FARTHEST).all()):
+        raise InputError(
+            f"positions reach {float(positions.abs().max()):.3g} nm; a trajectory file holds up to {FARTHEST:g}"
+        )
     topology = structure.topology if structure.topology is not None else make_topology(structure.symbols)
     frames = mdtraj.Trajectory(positions.detach().cpu().float().numpy(), mdtraj.Topology.from_openmm(topology))
     paths = [folder / "topology.pdb", folder / f"samples.{kind}"]

@@ -90,6 +90,7 @@ class Bias:
         self.axes, self.gamma, self.height = tuple(axes), float(gamma), float(height)
         self.values = torch.zeros([a.points for a in self.axes], dtype=torch.float64)
         self.hills: list[tuple[Tensor, Tensor]] = []  # (centres (N, k), heights (N,)) of every deposit
+        self.of_hills = True  # whether they are all of it
 
     # ---- reading ----------------------------------------------------------------------------------------------
     def __call__(self, s: Tensor) -> tuple[Tensor, Tensor]:

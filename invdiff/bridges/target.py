@@ -54,6 +54,7 @@ class Target:
         precision: in which the energy is evaluated.
         zero: energy that counts as 0, in the energy's unit; total energies of quantum chemistry would not leave float32
             the digits that matter.
+        counted_by: the same density in other coordinates, whose `failed` counts these failures, too.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class Target:
         mean_free: bool = False,
         precision: torch.dtype = torch.float64,
         zero: float = 0.0,
+        counted_by: Target | None = None,
     ) -> None:
         self.energy, self.kT, self.variable = energy, float(kT), variable
         self.restraints, self.mean_free, self.precision = tuple(restraints), mean_free, precision
-        self.zero, self.failed = float(zero), 0
+        self.zero, self.failed, self.counted_by = float(zero), 0, counted_by
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,7 +104,9 @@ class Target:
         if self.mean_free:
             gradient = centred(gradient)
         bad = ~(torch.isfinite(u) & torch.isfinite(gradient).flatten(1).all(1))
-        self.failed += int(bad.sum())
+        self.failed += (failed := int(bad.sum()))
+        if self.counted_by is not None:
+            self.counted_by.failed += failed
         return Evaluated(*(value.to(x.dtype) for value in (y, u, gradient, s, jacobian)))
 
     def _derivatives(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,6 +50,8 @@ def two_state(s: Tensor, log_weight: Tensor, a: State, b: State, lag: int | None
     chains, times = s.shape[:2]
     if chains < 2:
         raise InputError("one chain tells no error; two_state expects 2 at least")
+    if times < 2:
+        return math.nan, math.inf
     lag = lag or max(1, times // 4)
     in_a, in_b = inside(s, a), inside(s, b)
     weight = (log_weight.double() - log_weight.double().max()).exp()

@@ -15,7 +15,7 @@ __all__ = ["MoleculeConfig", "load_config"]
 class SystemConfig(Strict):
     """What is sampled: an analytic energy, or a molecule with a force field or quantum chemistry."""
 
-    kind: Literal["double_well", "muller_brown", "pairwise_double_well", "lennard_jones", "molecule"]
+    kind: Literal["double_well", "muller_brown", "lennard_jones", "molecule"]
     options: dict[str, Any] = Field({}, description="arguments of the analytic energy, or of the named molecule")
     measurement: str | None = Field(None, description="data on the molecule: the posterior under them is sampled")
     name: str | None = Field(None, description="a molecule that ships with the package")
@@ -188,7 +188,7 @@ class MetadynamicsConfig(Strict):
     height: float = Field(1.0, gt=0, description="kJ/mol")
     width: float | None = Field(None, gt=0, description="of the hills; that of the bias where it is null")
     pace: int = Field(500, ge=1)
-    seeds: list[int] = Field([0, 1], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field([0, 1], min_length=1)
 
 
 class CompareConfig(Strict):
@@ -229,7 +229,7 @@ class MoleculeConfig(Strict):
     refine: RefineConfig = RefineConfig()
     compare: CompareConfig = CompareConfig()
     trajectory: Literal["xtc", "dcd"] = Field("xtc", description="of a molecule: rounded to 0.001 nm, or float32")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field([0], min_length=1)
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field([0], min_length=1)
     checkpoint_every: float = Field(20.0, gt=0, description="seconds")
 
     @model_validator(mode="after")
@@ -241,6 +241,16 @@ class MoleculeConfig(Strict):
             raise ValueError(f"states a and b need one interval for each of {k} variables")
         if self.refine.keep % self.refine.every or self.refine.steps < self.refine.keep:
             raise ValueError("refine.keep must be a multiple of refine.every and not above refine.steps")
+        if self.refine.steps < 2 * self.refine.every:
+            raise ValueError("refine.steps must be twice refine.every at least: rates need times to compare")
+        if self.start.steps // self.start.every * self.start.every <= self.start.skip:
+            raise ValueError("start.skip leaves nothing of start.steps, every start.every of which is kept")
+        other = self.compare.metadynamics
+        if other is not None and (self.bias is None or self.system.kind != "molecule"):
+            raise ValueError("compare.metadynamics needs a molecule and a bias whose axes it can share")
+        for name, seeds in (("seeds", self.seeds), ("compare.metadynamics.seeds", other.seeds if other else [])):
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"{name} are {seeds}; the same seed twice is the same run")
         if self.refine.method == "langevin" and self.system.kind != "molecule":
             raise ValueError("refine.method langevin needs masses, which only a molecule has; use mala")
         return self

@@ -10,7 +10,7 @@ from torch import Tensor
 from invdiff.bridges.bias import Bias
 from invdiff.datasets.molecules.grid import Grid
 from invdiff.datasets.molecules.plumed import Hills, write_colvar, write_fes, write_hills
-from invdiff.datasets.molecules.trajectory import write_trajectory
+from invdiff.datasets.molecules.trajectory import FARTHEST, write_trajectory
 from invdiff.molecules.keeping import SeedRun
 from invdiff.molecules.seeding import write_seeds
 from invdiff.molecules.systems import Case
@@ -26,6 +26,8 @@ def names(case: Case) -> list[str]:
 
 def write_molecular(case: Case, runs: list[SeedRun], samples: dict[str, Tensor], folder: Path) -> None:
     """Write topology.pdb, samples.xtc or .dcd, COLVAR; and per seed HILLS and fes.dat, in kJ/mol, nm and rad."""
+    near = samples["positions"].abs().flatten(1).amax(1) < FARTHEST  # a chain that blew up fits no file
+    samples = {name: value[near] for name, value in samples.items()}
     write_trajectory(folder, case.structure, samples["positions"], case.config.trajectory)
     words, kT = names(case), case.target.kT  # noqa: N806 - the field's name
     columns = {word: samples["cv"][:, i] for i, word in enumerate(words)}
@@ -36,7 +38,8 @@ def write_molecular(case: Case, runs: list[SeedRun], samples: dict[str, Tensor],
         if run.bias is None:
             continue
         inner = folder / f"seed-{run.seed}"
-        write_hills(inner / "HILLS", _hills(run.bias, words, kT))
+        if run.bias.of_hills and run.bias.hills:
+            write_hills(inner / "HILLS", _hills(run.bias, words, kT))
         axes = run.bias.axes
         grid = Grid(
             kT * run.bias.free_energy(),

@@ -22,6 +22,8 @@ from invdiff.metrics.rates import crossings, two_state
 from invdiff.molecules.config import MoleculeConfig
 from invdiff.molecules.keeping import SeedRun
 
+_FAR = 1000.0  # kT above the median: no fluctuation of some hundred atoms
+
 __all__ = ["combine", "judge_seed", "judge_unbiased"]
 
 
@@ -61,6 +63,17 @@ def judge_seed(config: MoleculeConfig, run: SeedRun) -> dict[str, Any]:
         "curve": run.curve,
     }
     found["warnings"] = _warnings(found)
+    u = run.chains["u"].flatten()
+    far = float((~(u < u[torch.isfinite(u)].median() + _FAR)).double().mean()) if bool(torch.isfinite(u).any()) else 1.0
+    if far > 0:
+        found["warnings"].append(
+            f"{far:.1%} of the chains' energies lie {_FAR:g} kT or more above their median: chains have blown up, and"
+            " nothing here counts; take a smaller refine.step, or a longer refine.burn"
+        )
+    if run.bias is not None and not run.bias.of_hills:
+        found["warnings"].append(
+            "the bias began from OpenMM's grid, which is no sum of hills: HILLS and plumed.dat are not written"
+        )
     return found
 
 
@@ -103,7 +116,8 @@ def _warnings(found: dict[str, Any]) -> list[str]:
     if not math.isfinite(found["stderr"]):
         out.append("too few chains went from one state to the other; the standard error is not known; refine longer")
     draws, chains = found["share_of_b_draws"], found["share_of_b_chains"]
-    if min(draws, chains, 1 - draws, 1 - chains) <= 0 or not 0.5 <= (draws / chains) <= 2:
+    odds = [p / (1 - p) if 0 < p < 1 else math.inf for p in (draws, chains)]
+    if not all(map(math.isfinite, odds)) or not 0.5 <= odds[0] / odds[1] <= 2:
         out.append(
             f"state b holds {draws:.1%} of the sampler's draws and {chains:.1%} of the refined chains: the sampler is"
             " off, and only the refined figure counts"

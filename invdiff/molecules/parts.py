@@ -41,13 +41,15 @@ def make_bias(config: MoleculeConfig, period: Sequence[float | None]) -> Bias | 
         return None
     axes = []
     for entry, p in zip(config.bias.axes, period, strict=True):
-        if p is not None and abs(entry.high - entry.low - p) > 1e-3 * p:
-            raise InputError(
-                f"bias.axes: from {entry.low} to {entry.high} is not the period {p:.6g} of its variable; a periodic"
-                " axis covers one period"
-            )
-        high = entry.high if p is None else entry.low + p
-        axes.append(Axis(entry.low, high, entry.points, entry.width, p is not None))
+        low, high = entry.low, entry.high
+        if p is not None:
+            if max(abs(low + p / 2), abs(high - p / 2)) > 1e-3 * p:
+                raise InputError(
+                    f"bias.axes: from {low} to {high}; the values of its variable run from {-p / 2:.6g} to {p / 2:.6g},"
+                    " and a periodic axis covers all"
+                )
+            low, high = -p / 2, p / 2
+        axes.append(Axis(low, high, entry.points, entry.width, p is not None))
     bias = Bias(axes, config.bias.gamma, config.bias.height)
     if config.bias.start is not None:
         start_bias(bias, config.bias.start, 1.0 if config.temperature is None else GAS_CONSTANT * config.temperature)
@@ -103,8 +105,9 @@ def charted(target: Target, chart: Chart) -> Target:
     ]
     energy = ChartEnergy(target.energy, chart, target.kT)
     return Target(
-        energy, target.kT, ChartVariable(target.variable, chart), restraints, False, target.precision, target.zero
-    )
+        energy, target.kT, ChartVariable(target.variable, chart), restraints, False, target.precision, target.zero,
+        counted_by=target,
+    )  # fmt: skip
 
 
 def _schedule(entry: ScheduleConfig) -> Schedule:

@@ -101,7 +101,8 @@ def _profile_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
     if truth is not None:
         axes.plot(middle, kT * truth, "k--", lw=1, label="quadrature")
     axes.set(xlabel=_label(case, 0), ylabel=f"free energy ({word})", title=case.config.name)
-    axes.set_ylim(-0.5 * kT, float(f[ok].max()) + 3 * kT)
+    if bool(ok.any()):
+        axes.set_ylim(-0.5 * kT, float(f[ok].max()) + 3 * kT)
     axes.legend(fontsize=8)
 
 
@@ -122,13 +123,13 @@ def _surface_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
 
 def _truth(case: Case, edges: Tensor) -> Tensor | None:
     """The exact profile of an analytic energy in the plane, on bins of the variable."""
-    limits = getattr(case.target.energy, "limits", None)
-    if limits is None:
+    plane = case.plane()
+    if plane is None:
         return None
+    potential, limits = plane
     axes = [torch.linspace(low, high, 801, dtype=torch.float64) for low, high in limits]
     x = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 2)
-    u = case.target.energy.potential(x)  # type: ignore[attr-defined]
-    return pmf_of_samples(case.target.variables(x), -u, [edges])
+    return pmf_of_samples(case.target.variables(x), -potential(x), [edges])
 
 
 def _histogram_page(figure: Any, case: Case, runs: list[SeedRun]) -> None:
@@ -152,13 +153,20 @@ def _convergence_page(figure: Any, case: Case, runs: list[SeedRun], figures: dic
             label = phase if run is runs[0] else None
             axes.plot([p["energies"] for p in curve], [kT * p["delta_f_kT"] for p in curve], style, label=label)
     exact = figures["exact_kT"]
-    if exact is not None:
+    if exact is not None and math.isfinite(exact):
         axes.axhline(kT * exact, color="k", ls="--", lw=1, label="exact")
     last = max(run.energies["total"] for run in runs)
-    axes.errorbar([last], [kT * figures["delta_f_kT"]], [2 * kT * figures["stderr_kT"]], fmt="o", label="result")
+    value, error = figures["delta_f_kT"], figures["stderr_kT"]
+    if math.isfinite(value):
+        bar = [2 * kT * error] if math.isfinite(error) else None
+        axes.errorbar([last], [kT * value], bar, fmt="o", label="result")
+    else:
+        axes.plot([last], [0.0], alpha=0)
     for i, points in enumerate(figures.get("metadynamics", {}).get("curves", [])):
         label = None if i else "metadynamics"
         axes.plot([p["energies"] for p in points], [p["delta_f_kj"] for p in points], "C3", lw=0.7, label=label)
     axes.set_xscale("log")
-    axes.set(xlabel="energies evaluated", ylabel=f"F(b) - F(a) ({word})", title=case.config.name)
-    axes.legend(fontsize=8)
+    axes.set(xlabel="energies evaluated", ylabel=f"F(b) - F(a) ({word})")
+    axes.set_title(case.config.name if math.isfinite(value) else f"{case.config.name}: one state was never seen")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8)

@@ -41,11 +41,17 @@ def start_bias(bias: Bias, source: str | Path, kT: float) -> None:  # noqa: N803
             raise InputError("OpenMM's bias files hold variables that are all periodic or all not; these are mixed")
         held = read_openmm_bias(path, low, high, kinds[0], words)
         bias.values = bias.values + held.at(empty.mesh().reshape(-1, len(axes))).reshape(bias.values.shape) / kT
+        bias.of_hills = False
         return
     hills = read_hills(path)
-    if tuple(p is not None for p in hills.period) != kinds:
+    same = [
+        p is None if not a.periodic else p is not None and max(abs(p[0] - a.low), abs(p[1] - a.high)) < 1e-3 * a.width
+        for a, p in zip(axes, hills.period, strict=False)
+    ]
+    if len(hills.period) != len(axes) or not all(same):
         raise InputError(
-            f"{path}: its variables {hills.names} do not fit the bias' axes (number, or which are periodic)"
+            f"{path}: its variables {hills.names}, periodic over {hills.period}, do not fit the bias' axes from"
+            f" {low} to {high}"
         )
     widths = torch.tensor([a.width for a in axes], dtype=torch.float64)
     if not torch.allclose(hills.widths, widths.expand_as(hills.widths), rtol=1e-3):
@@ -80,7 +86,7 @@ def write_seeds(
         if not inner.is_dir():
             inner.mkdir()
             written.append(write_openmm_bias(inner, Grid(kT * bias.values, low, high, kinds, tuple(names))))
-    if isinstance(variable, MolecularVariable):
+    if isinstance(variable, MolecularVariable) and bias.of_hills and bias.hills:
         widths = [a.width for a in axes]
         try:
             text = plumed_input(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor
 
 from invdiff.bridges.target import Target
-from invdiff.energies.analytic import DoubleWell, LennardJones, MullerBrown, PairwiseDoubleWell
+from invdiff.energies.analytic import DoubleWell, LennardJones, MullerBrown
 from invdiff.energies.base import Energy, thermal_energy
 from invdiff.energies.posterior import PosteriorEnergy
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.metrics.free_energy import quadrature
 from invdiff.molecules.config import MoleculeConfig, SystemConfig
+from invdiff.molecules.states import folded
 from invdiff.molecules.variables import restraint, variables
 
 __all__ = ["Case", "build"]
@@ -38,15 +40,25 @@ class Case:
         light = torch.tensor([symbol == "H" for symbol in self.structure.symbols])
         return torch.where(light, torch.full_like(self.masses, hydrogen), self.masses)
 
+    def plane(self) -> tuple[Callable[[Tensor], Tensor], Sequence[tuple[float, float]]] | None:
+        """``U/kT + W`` and limits that hold practically all of its density, where quadrature can be done: else None."""
+        limits = getattr(self.target.energy, "limits", None)
+        if limits is None or self.config.system.measurement:
+            return None
+        energy, walls = self.target.energy, self.target.restraints
+
+        def potential(x: Tensor) -> Tensor:
+            return energy.potential(x) + sum(r.potential(x) for r in walls)  # type: ignore[attr-defined]
+
+        return potential, _wide_enough(potential, limits)
+
     def exact(self) -> float | None:
         """``F(B) - F(A)`` in kT where it is known: by quadrature in the plane, or by symmetry."""
-        limits = getattr(self.target.energy, "limits", None)
-        a, b = self.config.states.a, self.config.states.b
-        if limits is not None:
-            potential, variable = self.target.energy.potential, self.target.variable  # type: ignore[attr-defined]
-            assert variable is not None
-            return quadrature(potential, limits, a, b, variable=variable.forward)
-        return 0.0 if self.config.symmetric else None
+        plane, (a, b) = self.plane(), (self.config.states.a, self.config.states.b)
+        if plane is None:
+            return 0.0 if self.config.symmetric else None
+        assert self.target.variable is not None
+        return quadrature(*plane, a, b, variable=self.target.variable.forward)
 
 
 def build(config: MoleculeConfig) -> Case:
@@ -74,6 +86,8 @@ def build(config: MoleculeConfig) -> Case:
         precision=torch.float32 if config.system.backend == "torch" else torch.float64,
         zero=zero,
     )
+    assert target.variable is not None
+    config = config.model_copy(update={"states": folded(config.states, target.variable.period)})
     return Case(config, target, x, structure, masses)
 
 
@@ -81,13 +95,31 @@ def _analytic(system: SystemConfig) -> Energy:
     kinds = {
         "double_well": DoubleWell,
         "muller_brown": MullerBrown,
-        "pairwise_double_well": PairwiseDoubleWell,
         "lennard_jones": LennardJones,
     }
     try:
         return kinds[system.kind](**system.options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"system.options: {error}") from error
+
+
+def _wide_enough(
+    potential: Callable[[Tensor], Tensor], limits: Sequence[tuple[float, float]]
+) -> Sequence[tuple[float, float]]:
+    """Limits moved outwards until the potential is 25 kT above its least there."""
+    for _ in range(20):
+        axes = [torch.linspace(low, high, 101, dtype=torch.float64) for low, high in limits]
+        u = potential(torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(axes)))
+        u = u.reshape([len(axis) for axis in axes])
+        ends = [torch.cat([u.select(d, 0).flatten(), u.select(d, -1).flatten()]).min() for d in range(len(axes))]
+        low_ones = [float(end - u.min()) < 25 for end in ends]
+        if not any(low_ones):
+            break
+        limits = [
+            (low - 0.2 * (high - low), high + 0.2 * (high - low)) if near else (low, high)
+            for (low, high), near in zip(limits, low_ones, strict=True)
+        ]
+    return limits
 
 
 def _start(config: MoleculeConfig, energy: Energy) -> Tensor:

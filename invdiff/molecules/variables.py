@@ -63,6 +63,8 @@ def _molecular(entry: VariableConfig, atoms: int) -> Any:
     if entry.kind == "coordination":
         if entry.r0 is None:
             raise InputError("variables: a coordination number needs r0, the length of a bond in nm")
+        if len(entry.atoms) % 2:
+            raise InputError(f"variables: a coordination number has {len(entry.atoms)} atoms; it expects pairs of them")
         pairs = list(zip(entry.atoms[::2], entry.atoms[1::2], strict=True))
         return molecular.Coordination(pairs, atoms, entry.r0)
     if entry.kind == "radius_of_gyration":

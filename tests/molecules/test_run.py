@@ -102,6 +102,13 @@ def test_without_a_bias_the_chains_still_speak(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "free_energy.png").is_file() and not (tmp_path / "run" / "bias.npz").exists()
 
 
+def test_a_state_that_is_never_seen_ends_in_words(tmp_path: Path) -> None:
+    states = {"a": [[None, 0.0]], "b": [[30.0, 31.0]]}
+    figures = run_molecule(tiny(states=states, compare={}), tmp_path / "run", lambda _: None, progress=False)
+    assert math.isinf(figures["delta_f_kT"]) or math.isnan(figures["delta_f_kT"])
+    assert "never seen" in figures["warnings"][0] and (tmp_path / "run" / "convergence.png").is_file()
+
+
 def test_seeds_are_joined(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     pytest.importorskip("pymbar")
     figures = run_molecule(tiny(seeds=[0, 1], compare={}), tmp_path / "run", lambda _: None, progress=False)
@@ -210,6 +217,13 @@ def test_warnings_say_what_is_wrong() -> None:
     off.draws["s"] = -torch.ones(100, 1)
     off.draws["s"][:5] = 1
     assert any("sampler is off" in w for w in judge_seed(config, off)["warnings"])
+    few = chains(torch.full((200,), 0.97), stay=0.95)
+    few.draws["s"] = (torch.arange(100) < 50).float()[:, None] * 2 - 1  # 1 to 1 where the chains have 1 to 30
+    assert any("sampler is off" in w for w in judge_seed(config, few)["warnings"])
+    burst = chains(torch.full((200,), 0.5), stay=0.95)
+    burst.chains["u"] = burst.chains["u"].clone()
+    burst.chains["u"][0, -2:] = torch.tensor([1e7, math.nan])
+    assert any("blown up" in w for w in judge_seed(config, burst)["warnings"])
     moving = chains(torch.zeros(200), stay=0.997)
     assert any("moved by" in w or "rates of exchange" in w for w in judge_seed(config, moving)["warnings"])
 

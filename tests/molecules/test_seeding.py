@@ -51,6 +51,9 @@ def test_a_run_begins_with_the_bias_of_openmm(tmp_path):
     write_openmm_bias(tmp_path, Grid(KT * old.values, (-math.pi,), (math.pi,), (True,), ("phi",)))
     start_bias(new, tmp_path, KT)
     torch.testing.assert_close(new.values, old.values, rtol=1e-9, atol=1e-9)
+    # Its hills are not all of it: metadynamics goes on from the grid alone.
+    written = write_seeds(tmp_path, new, Torsion([4, 6, 8, 14], 22), ["phi"], KT, 300.0)
+    assert not new.of_hills and [p.parent.name for p in written] == ["openmm_bias"]
 
 
 def test_what_a_run_leaves_for_metadynamics(tmp_path):

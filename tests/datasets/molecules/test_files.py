@@ -319,6 +319,18 @@ def test_fes_both_ways(tmp_path, make):
         read_fes(tmp_path / "cut.dat")
 
 
+def test_fes_counts_points_as_plumed_does(tmp_path):
+    written = write_fes(tmp_path / "fes.dat", plane()).read_text()  # 5 x ... points, not periodic
+    assert "#! SET nbins_" in written and f"SET nbins_{plane().names[0]} {plane().values.shape[0]}" in written
+    rows = "\n".join(f"{d / 4} {d * d}" for d in range(5))
+    for bins in (5, 4):  # PLUMED counts one more bin on such an axis; others count the gaps
+        head = (
+            f"#! FIELDS d file.free\n#! SET min_d 0\n#! SET max_d 1\n#! SET nbins_d {bins}\n#! SET periodic_d false\n"
+        )
+        (tmp_path / "fes.dat").write_text(head + rows + "\n")
+        assert read_fes(tmp_path / "fes.dat").values.tolist() == [0, 1, 4, 9, 16]
+
+
 def test_colvar_both_ways(tmp_path):
     path = write_colvar(tmp_path / "COLVAR", {"phi": randn(5), "logweight": randn(5, seed=1)})
     back = read_colvar(path)
