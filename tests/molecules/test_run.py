@@ -217,7 +217,7 @@ def test_warnings_say_what_is_wrong() -> None:
     off.draws["s"] = -torch.ones(100, 1)
     off.draws["s"][:5] = 1
     assert any("sampler is off" in w for w in judge_seed(config, off)["warnings"])
-    few = chains(torch.full((200,), 0.97), stay=0.95)
+    few = chains(torch.full((200,), 0.97))
     few.draws["s"] = (torch.arange(100) < 50).float()[:, None] * 2 - 1  # 1 to 1 where the chains have 1 to 30
     assert any("sampler is off" in w for w in judge_seed(config, few)["warnings"])
     burst = chains(torch.full((200,), 0.5), stay=0.95)
