@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import sys
 import time
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from invdiff.engine.checkpoint import Checkpoint
 from invdiff.engine.distributed import connect, run_distributed
+from invdiff.engine.fingerprint import fingerprint
 from invdiff.engine.run import Watch, chunk_size, run
 from invdiff.errors import InputError
 from invdiff.guidance.base import Counts
@@ -112,6 +111,8 @@ def sample(
             resume=resume,
             keep=keep,
             watch=watch,
+            workers=workers,
+            scheduler=scheduler,
         )
         return decoded(of_latents, measurement, prior)
     method = named_sampler(sampler, nfe, solver, measurement)
@@ -142,11 +143,14 @@ def sample(
         "draws": draws,
         "seed": seed,
         "chunk": chunk,
-        "data": _digest(measurement.data),
+        "data": fingerprint(measurement.data),
         "device": str(target),
         **prior.describe(),
     }
-    keeper = Checkpoint(Path(checkpoint), recipe, resume) if checkpoint is not None else None
+    keeper = None
+    if checkpoint is not None:
+        model = {"model": fingerprint(op, measurement.noise), "factor": repr(factor)}
+        keeper = Checkpoint(Path(checkpoint), recipe | model, resume)
     chunk = min(chunk, draws * measurement.n_problems)
     if workers is None and scheduler is None:
         x, cost, log_weight = run(method, prior, scaled, draws, seed, target, chunk, progress, keeper, watch)
@@ -224,11 +228,6 @@ def _told(function: Any) -> Any:
     if isinstance(function, partial):
         return _told(function.func), function.args, function.keywords
     return getattr(function, "__qualname__", type(function).__name__)
-
-
-def _digest(tensor: Tensor) -> str:
-    array = tensor.detach().cpu().resolve_conj().contiguous().numpy()
-    return hashlib.sha256(array.tobytes()).hexdigest()[:16]
 
 
 def _provenance(recipe: dict[str, Any], measurement: Measurement, factor: float) -> dict[str, Any]:

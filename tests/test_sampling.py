@@ -143,6 +143,10 @@ def test_a_run_is_not_continued_under_another_guidance(measurement: invdiff.Meas
     for other in (under(3), under(2, ddpm), under(2, partial(ddpm, power=0.5))):
         with pytest.raises(FileError, match="other options"):
             draw(measurement, sampler=other, nfe=None, checkpoint=folder, resume=True)
+    op, noise = measurement.operator, measurement.noise
+    for model in ((op, Gaussian(0.3)), (op, Gaussian(torch.full((3,), 0.2))), (Matrix(2.0 * op.matrix), noise)):  # type: ignore[attr-defined]
+        with pytest.raises(FileError, match="other options"):
+            draw(invdiff.Measurement(measurement.y, *model), sampler=under(2), nfe=None, checkpoint=folder, resume=True)
     again = draw(measurement, sampler=under(2), nfe=None, checkpoint=folder, resume=True)
     np.testing.assert_array_equal(again, draw(measurement, sampler=under(2), nfe=None))
 

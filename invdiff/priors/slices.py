@@ -45,9 +45,13 @@ class SlicePrior(Prior):
         self.domain, self.units, self.scale = plane.domain, plane.units, plane.scale
         self.sigma_min, self.sigma_max = plane.sigma_min, plane.sigma_max
 
-    def along(self, axis: int) -> SlicePrior:
-        """The same prior on the slices along another axis."""
-        return SlicePrior(self.plane, axis, self.chunk)
+    def along(self, axis: int, shape: tuple[int, ...]) -> SlicePrior:
+        """The same prior on the slices of x, of that shape, along another axis, as many pixels at once."""
+        out = SlicePrior(self.plane, axis, self.chunk)
+        if self.chunk is not None:
+            at_once = self.chunk * math.prod(self._slice(shape)[1:])
+            out.chunk = max(1, at_once // math.prod(out._slice(shape)[1:]))
+        return out
 
     def fitted(self, shape: tuple[int, ...], memory: int) -> SlicePrior:
         """The same prior with as many slices at once as fit `memory` bytes beside what else a run holds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,12 @@ def write(
         What `Posterior.save` raises; FileError where the provenance cannot be written.
     """
     posterior = in_file_unit(done.posterior, done.measurement.meta)
+    before = {} if out.exists() else {p: p.stat().st_mtime_ns for p in _images(out, format)}
     posterior.save(out, format, draws=draws, anonymise=anonymise)
-    written = [out] if out.exists() else sorted(out.parent.glob(_pattern(out, format)))
+    for old, when in before.items():  # a std, or draws, of an earlier run that this one lacks
+        if old.stat().st_mtime_ns == when:
+            old.unlink()
+    written = [out] if out.exists() else _images(out, format)
     if (format or out.suffix.lower()) not in ("netcdf", *_DATASETS):
         written.append(sidecar(out))
         with replacing(written[-1]) as part:
@@ -75,10 +80,12 @@ def _in_mm(coordinate: Any) -> bool:
     return isinstance(coordinate, tuple) and len(coordinate) > 2 and coordinate[2].get("units") == "mm"
 
 
-def _pattern(out: Path, format: str | None) -> str:
-    """The names that images get: NAME_mean.nii.gz and so on."""
+def _images(out: Path, format: str | None) -> list[Path]:
+    """The files of images beside each other that bear our names: NAME_mean.nii.gz and so on."""
     stem, suffix = split(out, format or format_of(out) or "")
-    return f"{glob.escape(stem)}_*{suffix}"
+    found = out.parent.glob(f"{glob.escape(stem)}_*{suffix}")
+    ours = re.compile(r"_(mean|std|draw_\d+)$")
+    return sorted(p for p in found if ours.search(p.name[: len(p.name) - len(suffix)]))
 
 
 def _plain(posterior: Posterior, anonymise: bool) -> dict[str, Any]:

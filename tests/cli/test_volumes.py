@@ -65,6 +65,25 @@ def test_workers_give_the_same_numbers(call, files, tmp_path: Path) -> None:
     assert shared["rows"] == alone["rows"] and shared["coverage90"] == alone["coverage90"]
 
 
+def test_what_an_earlier_run_left_is_not_passed_off(call, files, tmp_path: Path) -> None:
+    (tmp_path / "out_mask.nii.gz").write_bytes(b"not ours")
+    for draws, names in ((2, {"mean", "std", "mask"}), (1, {"mean", "mask"})):
+        result = call(
+            "reconstruct", files[0], "--simulate", "ct", "--views", 12, "--method", "dds3d", "--prior", files[1],
+            "--draws", draws, "--nfe", 2, "--alone", "-o", tmp_path / "out.nii.gz",
+        )  # fmt: skip
+        assert result.exit_code == 0, result.output
+        assert {p.name for p in tmp_path.glob("out_*.nii.gz")} == {f"out_{n}.nii.gz" for n in names}
+
+
+def test_two_slices_are_no_volume_for_tpdm(call, files, tmp_path: Path) -> None:
+    result = call(
+        "reconstruct", files[0], "--simulate", "ct", "--views", 12, "--slice", "2:4", "--method", "tpdm", "--prior",
+        files[1], "--draws", 1, "--nfe", 2, "--alone", "-o", tmp_path / "out.nii.gz",
+    )  # fmt: skip
+    assert result.exit_code == 2 and "TPDM got 2 slices" in result.output, result.output
+
+
 def test_too_little_memory_is_refused_with_the_number_that_would_do(call, files, tmp_path: Path) -> None:
     file, prior = files
     result = call(

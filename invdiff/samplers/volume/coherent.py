@@ -39,15 +39,17 @@ class SliceNoise(Streams):
     def normal(self, like: Tensor) -> Tensor:
         """Numbers of the shape, dtype and device of `like`, slices along the axis."""
         n = like.shape[self.axis]
-        if self.kind == "shared" or n < 3:
+        if self.kind == "shared" or n < 2:
             one = super().normal(like.narrow(self.axis, 0, 1))
             return one.expand(like.shape).contiguous()
         first, last = super().normal(like.narrow(self.axis, 0, 2)).split(1, self.axis)
         angle = torch.arccos(_cosine(first, last)).reshape(-1, *(1,) * (like.ndim - 1))
         a = torch.linspace(0, 1, n, device=like.device, dtype=angle.dtype)
         a = a.reshape([n if i == self.axis else 1 for i in range(like.ndim)])
-        out = torch.sin((1 - a) * angle) * first + torch.sin(a * angle) * last
-        return (out / torch.sin(angle)).to(like.dtype)
+        here, there = torch.sin((1 - a) * angle) / torch.sin(angle), torch.sin(a * angle) / torch.sin(angle)
+        straight = torch.sin(angle) < 0.1  # slices of so few pixels that two may point the same way or against
+        out = torch.where(straight, 1 - a, here) * first + torch.where(straight, a, there) * last
+        return out.to(like.dtype)
 
 
 class Coherent:
@@ -77,4 +79,4 @@ class Coherent:
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
     flat = [torch.view_as_real(v).flatten(1) if v.is_complex() else v.flatten(1) for v in (a, b)]
     product: Sequence[Tensor] = [(flat[i] * flat[j]).sum(1) for i, j in ((0, 1), (0, 0), (1, 1))]
-    return product[0] / (product[1] * product[2]).sqrt()
+    return (product[0] / (product[1] * product[2]).sqrt()).clamp(-1, 1)

@@ -66,7 +66,7 @@ def _guided(
     guidance: Callable[[Prior, Measurement], Guidance], nfe: int | None, solver: Solver | None, name: str
 ) -> Guided:
     # The papers have DDIM with eta 0.85 and 50 steps. On 16 slices of a head CT with 30 views and 2 draws the second-
-    # order solver at 20 evaluations did better: benchmarks/results/volumes.json.
+    # order solver at 20 evaluations did better (docs/volumes.md).
     return Guided(guidance, solver or DPMpp2M(1.0), nfe or 20, name=name, uses_vjp=False)
 
 

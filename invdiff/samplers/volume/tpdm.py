@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,9 @@ from invdiff.priors.base import Prior
 from invdiff.priors.slices import SlicePrior
 
 __all__ = ["TPDM"]
+
+
+_LEAST = 8  # pixels of an image that a network takes for one
 
 
 class TPDM(Guidance):
@@ -42,28 +47,38 @@ class TPDM(Guidance):
         if every < 2 or iterations < 1:
             raise InputError(f"TPDM got every = {every}, iterations = {iterations}; expected at least 2 and 1")
         self.equations = NormalEquations(measurement, "TPDM")
-        self.every, self.iterations, self.turn = every, iterations, 0
+        self.every, self.iterations = every, iterations
+        self.begin()
         self.priors = (prior, prior)
         if isinstance(prior, SlicePrior):
-            axes = len(measurement.operator.domain_shape) - 1
-            second = prior.along((prior.axis + 2) % axes if other is None else other)
-            second.check(measurement.operator.domain_shape, measurement.operator.domain)
+            shape = tuple(measurement.operator.domain_shape)
+            axis = (prior.axis + 2) % (len(shape) - 1) if other is None else other
+            if axis == prior.axis:
+                raise InputError(f"TPDM got axis {axis} twice; its slices run along two axes of x, of shape {shape}")
+            second = prior.along(axis, shape)
+            second.check(shape, measurement.operator.domain)
+            if prior.plane.is_network and shape[1 + prior.axis] < _LEAST:
+                raise InputError(
+                    f"TPDM got {shape[1 + prior.axis]} slices: the second prior's images would be as many pixels wide,"
+                    f" where a network expects {_LEAST} at least; take dds3d or slicewise"
+                )
             self.priors = (prior, second)
 
     def begin(self) -> None:
         """Start with the first prior."""
-        self.turn = 0
+        self.turn, self.level = 0, math.inf
 
     def carried(self) -> tuple[Tensor, ...]:
-        """Return the number of steps done."""
-        return (torch.tensor(self.turn),)
+        """Return the number of levels done, and the last one."""
+        return (torch.tensor([self.turn, self.level], dtype=torch.float64),)
 
     def restore(self, carried: tuple[Tensor, ...]) -> None:
         """Go on from it."""
-        self.turn = int(carried[0])
+        self.turn, self.level = int(carried[0][0]), float(carried[0][1])
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         """Return the data-consistent volume, denoised along the axis whose turn it is."""
-        self.prior = self.priors[self.turn % self.every == self.every - 1]
-        self.turn += 1
+        if sigma != self.level:  # solvers that evaluate a level twice stay with its prior
+            self.turn, self.level = self.turn + 1, sigma
+        self.prior = self.priors[self.turn % self.every == 0]
         return proximal(self.equations, self.denoise(x, sigma), spread2(self.prior, sigma), self.iterations)

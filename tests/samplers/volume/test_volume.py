@@ -7,7 +7,7 @@ import torch
 
 import invdiff
 from invdiff.engine.checkpoint import Checkpoint
-from invdiff.errors import UnknownNameError
+from invdiff.errors import InputError, UnknownNameError
 from invdiff.guidance import DDS
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
@@ -21,6 +21,7 @@ from invdiff.samplers.volume.admm import difference, shrink, spread, start, swee
 from invdiff.samplers.volume.coherent import SliceNoise
 from invdiff.samplers.volume.dds3d import DDS3D
 from invdiff.samplers.volume.named import NAMES
+from invdiff.samplers.volume.tpdm import TPDM
 from invdiff.validation.field import FourierFilter, gaussian_lowpass, posterior
 
 SIZE = 16
@@ -117,6 +118,30 @@ def test_coherent_noise(axis):
     assert torch.equal(shared.select(axis, 0), shared.select(axis, 5)) and not torch.equal(shared[0], shared[1])
     with pytest.raises(UnknownNameError, match="shared, slerp"):
         SliceNoise(Streams(0, [0]), 2, "same")
+
+
+def test_coherent_noise_of_few_slices_and_pixels():
+    two = SliceNoise(Streams(0, [0]), 2, "slerp").normal(torch.empty(1, 1, 2, 50, 50))[0, 0]
+    assert abs(float((two[0] * two[1]).mean())) < 0.06 and not torch.equal(two[0], two[1])  # the anchors themselves
+    one = SliceNoise(Streams(0, range(500)), 2, "slerp").normal(torch.empty(500, 1, 5, 1, 1))
+    assert float(one.abs().max()) < 6  # two numbers always point the same way, or against
+
+
+def test_tpdm_turns_with_the_level_and_knows_two_axes(case):
+    _, measurement, plane, _ = case
+    prior = SlicePrior(plane)
+    method = TPDM(prior, measurement)
+    x, axes = torch.zeros(1, 1, SIZE, SIZE, SIZE), []
+    for sigma in (3.0, 2.0, 2.0, 1.0, 1.0, 0.5):  # as a solver of two evaluations a step asks
+        method(x, sigma)
+        axes.append(method.priors.index(method.prior) * 2)  # type: ignore[arg-type]
+    assert axes == [0, 2, 2, 0, 0, 2]
+    fresh = TPDM(prior, measurement)
+    fresh.restore(method.carried())
+    assert (fresh.turn, fresh.level) == (4, 0.5)
+    with pytest.raises(InputError, match="axis 0 twice"):
+        TPDM(prior, measurement, other=0)
+    assert SlicePrior(plane, 0, 8).along(2, (1, 64, 16, 16)).chunk == 2  # as many pixels at once
 
 
 @pytest.mark.parametrize("name", NAMES)

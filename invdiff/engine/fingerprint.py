@@ -1,0 +1,55 @@
+"""What tells one measurement's model from another's: a run goes on only under the one it began with."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from invdiff.errors import InvdiffError
+from invdiff.noise import Noise
+from invdiff.operators.base import Operator
+
+__all__ = ["fingerprint"]
+
+
+def fingerprint(*things: Any) -> str:
+    """Return a hash, 16 hexadecimal digits, of tensors, operators, noise, numbers, texts and containers of them.
+
+    Of an operator it is that of the arguments that build it, or of its formula and buffers where it cannot be saved.
+    """
+    digest = hashlib.sha256()
+    for thing in things:
+        _add(digest, thing)
+    return digest.hexdigest()[:16]
+
+
+def _add(digest: Any, thing: Any) -> None:
+    if isinstance(thing, Tensor):
+        array = thing.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
+        flat = (torch.view_as_real(array) if array.is_complex() else array).flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    elif isinstance(thing, Operator):
+        digest.update(repr(thing).encode())
+        try:
+            held: Any = thing.state()
+        except InvdiffError:  # it cannot be saved
+            held = thing._buffers()
+        _add(digest, dict(held))
+    elif isinstance(thing, Noise):
+        _add(digest, {"noise": type(thing).__name__, **vars(thing)})
+    elif isinstance(thing, dict):
+        for key in sorted(thing, key=str):
+            digest.update(f"{key}:".encode())
+            _add(digest, thing[key])
+    elif isinstance(thing, (list, tuple)):
+        digest.update(f"{type(thing).__name__} {len(thing)}".encode())
+        for part in thing:
+            _add(digest, part)
+    elif isinstance(thing, (str, int, float, complex, bool, type(None))):
+        digest.update(repr(thing).encode())
+    else:
+        digest.update(type(thing).__qualname__.encode())
