@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from invdiff.errors import ShapeError
 from invdiff.metrics.image import psnr, ssim
 
-__all__ = ["PLANES", "plane_scores", "roughness"]
+__all__ = ["PLANES", "plane_scores", "planes_of", "roughness"]
 
-PLANES = ("axial", "coronal", "sagittal")  # slices along z, y and x
+PLANES = (
+    "axial",
+    "coronal",
+    "sagittal",
+)  # slices along z (feet to head), y (front to back), x (right to left)
 _WINDOW = 7  # rows and columns that the structural similarity needs
 
 
-def plane_scores(truth: Tensor, estimate: Tensor) -> dict[str, tuple[float, float | None]]:
-    """PSNR in dB and SSIM of volumes ``(z, y, x)``, the mean over the slices of each plane.
+def planes_of(affine: ArrayLike) -> tuple[str, str, str]:
+    """What slices along each axis of a volume are called that stands as its affine says (to LPS, see `Volume`).
+
+    An axis is named by the direction that it is nearest to; where two would share a name, all are named as `PLANES`.
+    """
+    nearest = np.abs(np.asarray(affine, float)[:3, :3]).argmax(0)  # 0: left, 1: back, 2: head
+    found = tuple(PLANES[2 - int(k)] for k in nearest)
+    return found if len(set(found)) == 3 else PLANES  # type: ignore[return-value]
+
+
+def plane_scores(
+    truth: Tensor, estimate: Tensor, planes: tuple[str, str, str] = PLANES
+) -> dict[str, tuple[float, float | None]]:
+    """PSNR in dB and SSIM of volumes ``(z, y, x)``, the mean over the slices of each plane, by `planes`' names.
 
     The range is the largest magnitude of the whole truth. Slices in which the truth is zero throughout are left out;
     where slices are smaller than 7 x 7, SSIM is None.
@@ -31,7 +49,7 @@ def plane_scores(truth: Tensor, estimate: Tensor) -> dict[str, tuple[float, floa
         )
     span = float(truth.abs().max())
     found: dict[str, tuple[float, float | None]] = {}
-    for axis, plane in enumerate(PLANES):
+    for axis, plane in enumerate(planes):
         pairs = [(a, b) for a, b in zip(truth.unbind(axis), estimate.unbind(axis), strict=True) if bool((a != 0).any())]
         ratios = [value for a, b in pairs if math.isfinite(value := psnr(a, b, span))]
         small = min(n for k, n in enumerate(truth.shape) if k != axis) < _WINDOW

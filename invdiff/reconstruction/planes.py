@@ -7,25 +7,31 @@ from typing import Any
 
 from torch import Tensor
 
-from invdiff.metrics.planes import plane_scores
+from invdiff.datasets.volume import from_attributes
+from invdiff.metrics.planes import PLANES, plane_scores, planes_of
 
 __all__ = ["LEAST", "plane_rows"]
 
 LEAST = 7  # slices that are worth looking at from the side
 
 
-def plane_rows(truth: Tensor, images: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def plane_rows(
+    truth: Tensor, images: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """One row a method and plane: ``method, plane, slice, psnr, ssim, coverage90``; slice is "all", coverage None.
 
     Args:
         truth: ``(problems, 1, [D,] H, W)``; fewer than seven slices in all give no rows.
         images: the same, by method.
+        meta: of the measurement; where it says how the volume stands, planes are named by that.
     """
     volume = truth.reshape(-1, *truth.shape[-2:])
     if len(volume) < LEAST:
         return []
+    place = from_attributes(meta or {})
+    names = PLANES if place is None else planes_of(place.affine)
     return [
         {"method": name, "plane": plane, "slice": "all", "psnr": ratio, "ssim": likeness, "coverage90": None}
         for name, x in images.items()
-        for plane, (ratio, likeness) in plane_scores(volume, x.cpu().reshape(volume.shape)).items()
+        for plane, (ratio, likeness) in plane_scores(volume, x.cpu().reshape(volume.shape), names).items()
     ]

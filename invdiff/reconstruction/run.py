@@ -71,7 +71,7 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
         scores = [{**row, "plane": None} for row in rows(case.truth, found, numbers, posterior, name)]
         done.figures["coverage90"] = next(r["coverage90"] for r in scores if r["slice"] == "mean")
         mean = torch.from_numpy(posterior.mean().values)
-        done.figures["rows"] = [*scores, *plane_rows(case.truth, {name: mean, **found})]
+        done.figures["rows"] = [*scores, *plane_rows(case.truth, {name: mean, **found}, used.meta)]
         done.figures["reference"] = case.reference
         done.figures["strength"] = {key: tuned.strength for key, tuned in classical.items()}
     if isinstance(used.operator, Tomography):

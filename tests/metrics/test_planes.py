@@ -1,11 +1,12 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from invdiff.errors import ShapeError
 from invdiff.metrics.image import psnr, ssim
-from invdiff.metrics.planes import PLANES, plane_scores, roughness
+from invdiff.metrics.planes import PLANES, plane_scores, planes_of, roughness
 
 RNG = torch.Generator().manual_seed(0)
 TRUTH = torch.rand(8, 9, 10, generator=RNG)
@@ -44,3 +45,14 @@ def test_roughness_is_along_z():
     smooth = (white + white.roll(1, 0)) / 2  # along z: cos^2(k/2), mean over the upper half 0.18
     assert roughness(zero, smooth) == pytest.approx((0.5 - 1 / math.pi) * 2, abs=0.06)
     assert roughness(zero, smooth.transpose(0, 2)) > 1.3
+
+
+def test_planes_are_named_by_how_a_volume_stands():
+    axial = np.array([[0, 0, 2.0, 0], [0, -2, 0, 0], [3, 0.1, 0, 0], [0, 0, 0, 1]])  # slices to the head
+    assert planes_of(axial) == PLANES
+    sagittal = np.array([[1.0, 0.2, 0, 0], [0.1, 0, -1, 0], [0, 1, 0.2, 0], [0, 0, 0, 1]])  # slices right to left
+    assert planes_of(sagittal) == ("sagittal", "axial", "coronal")
+    oblique = np.array([[1, 0.9, 0, 0], [0.5, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])  # two axes to the left
+    assert planes_of(oblique) == PLANES
+    found = plane_scores(TRUTH, TRUTH + 0.1, planes_of(sagittal))
+    assert found["sagittal"] == plane_scores(TRUTH, TRUTH + 0.1)["axial"]

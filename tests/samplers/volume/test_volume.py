@@ -134,7 +134,7 @@ def test_tpdm_turns_with_the_level_and_knows_two_axes(case):
     x, axes = torch.zeros(1, 1, SIZE, SIZE, SIZE), []
     for sigma in (3.0, 2.0, 2.0, 1.0, 1.0, 0.5):  # as a solver of two evaluations a step asks
         method(x, sigma)
-        axes.append(method.priors.index(method.prior) * 2)  # type: ignore[arg-type]
+        axes.append(method.priors.index(method.prior) * 2)
     assert axes == [0, 2, 2, 0, 0, 2]
     fresh = TPDM(prior, measurement)
     fresh.restore(method.carried())
