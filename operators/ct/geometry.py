@@ -138,7 +138,8 @@ class Geometry:
         turns = float(np.ptp(theta)) / (2 * math.pi)
         step = float(np.median(np.abs(np.diff(theta)))) if len(theta) > 1 else 0.0
         fine = step < 0.2  # 32 views a turn; a degree taken for a radian is less fine
-        most = math.inf if fine and float(np.ptp(np.array(self.z))) > 0 else 2 if fine else 1.01  # a helix; overscan
+        helix = float(np.ptp(np.array(self.z))) > 0
+        most = math.inf if fine and helix else 2 if fine or helix else 1.01  # some scanners turn a little further
         if turns > most or np.abs(theta).max() > (1e4 if most > 2 else 8 * math.pi):
             raise InputError(
                 f"angles run from {theta.min():.6g} to {theta.max():.6g}, {turns:.3g} turns in radians; they look like"
