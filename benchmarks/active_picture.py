@@ -21,6 +21,9 @@ def masks(study: dict[str, Any], path: Path) -> None:
     width = study["settings"]["size"]
     for row, (group, rows) in zip(tiles, groups.items(), strict=True):
         for ax, name in zip(row, names, strict=True):
+            if not any(name in r for r in rows):
+                ax.set_axis_off()
+                continue
             picture = np.full((len(rows), width), np.nan)
             for i, r in enumerate(rows):
                 for number, line in enumerate(r.get(name, {}).get("order", [])):
