@@ -110,8 +110,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
     try:
         found: dict[str, Tensor] = load_file(path)
-    except MemoryError as error:
-        raise FileError(f"{path} does not fit into memory") from error
+    except (MemoryError, RuntimeError) as error:  # RuntimeError: torch could not map the file
+        raise FileError(f"{path} does not fit into memory: {error}") from error
     return found
 
 
@@ -121,8 +121,8 @@ def _card(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except MemoryError as error:
-        raise FileError(f"{path} does not fit into memory") from error
+    except (MemoryError, RuntimeError) as error:
+        raise FileError(f"{path} does not fit into memory: {error}") from error
     except (SafetensorError, OSError) as error:
         raise FormatError(
             f"{path} is not a safetensors file ({error}); pickled weights are refused: convert them with"
