@@ -146,8 +146,11 @@ def test_segments_grow_with_the_field_and_a_constant_one_needs_one():
     assert max(narrow.error, wide.error) <= 1e-4
     constant = time_segments(torch.full((4, 4), 35.0), times)
     assert len(constant.times) == 1 and constant.error < 1e-11
-    with pytest.raises(InputError, match="check the units"):
-        time_segments(1e6 * points(20, 20), torch.linspace(0, 0.02, 200))
+    with pytest.raises(InputError, match="64 time segments leave .* check the units"):
+        time_segments(9e3 * points(20, 20), torch.linspace(0, 0.02, 200))
+    for unit in (1e6, 1e12):  # takes no more memory the more absurd it is
+        with pytest.raises(InputError, match="turns over 0.02 s; check the units"):
+            time_segments(unit * points(20, 20), torch.linspace(0, 0.02, 200))
     with pytest.raises(InputError, match="at least 1"):
         time_segments(points(4, 4), times, 0)
     with pytest.raises(InputError, match="divide ms by 1000"):
@@ -174,6 +177,16 @@ def test_the_error_of_the_segments_is_that_of_the_pixels(name):
     error = (torch.einsum("lt,lp->tp", found.times, found.places.flatten(1)) - exact).abs()
     assert float(error.square().mean(1).sqrt().max()) <= 1.2 * found.error + 1e-9 <= 1.2e-4
     assert float(found.times.abs().max()) < 50  # else single precision would be lost in their differences
+
+
+def test_the_times_of_a_long_readout_are_all_fitted():
+    field = fields()["fat"][::4, ::4]
+    many, few = torch.linspace(0, 0.02, 3001, dtype=torch.float64), torch.linspace(0, 0.02, 301, dtype=torch.float64)
+    whole, part = time_segments(field, many), time_segments(field, few)
+    assert len(whole.times) == len(part.times)
+    torch.testing.assert_close(whole.times[:, ::10], part.times, rtol=1e-9, atol=1e-9)
+    shuffled = torch.randperm(3001, generator=rng())
+    torch.testing.assert_close(time_segments(field, many[shuffled]).times, whole.times[:, shuffled])
 
 
 def test_air_needs_no_segments():
