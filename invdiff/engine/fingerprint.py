@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from invdiff.errors import InvdiffError
+from invdiff.errors import InputError, InvdiffError
 from invdiff.noise import Noise
 from invdiff.operators.base import Operator
 
@@ -16,7 +17,7 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(*things: Any) -> str:
-    """Return a hash, 16 hexadecimal digits, of tensors, operators, noise, numbers, texts and containers of them.
+    """Return a hash, 16 hexadecimal digits, of tensors, arrays, operators, noise, numbers, texts and containers of them.
 
     Of an operator it is that of the arguments that build it, or of its formula and buffers where it cannot be saved.
     """
@@ -32,6 +33,9 @@ def _add(digest: Any, thing: Any) -> None:
         digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         flat = (torch.view_as_real(array) if array.is_complex() else array).flatten()
         digest.update(flat.view(torch.uint8).numpy().data)
+    elif isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
+        digest.update(f"{thing.dtype} {thing.shape}".encode())
+        digest.update(thing.tobytes())
     elif isinstance(thing, Operator):
         digest.update(repr(thing).encode())
         try:
@@ -49,7 +53,7 @@ def _add(digest: Any, thing: Any) -> None:
         digest.update(f"{type(thing).__name__} {len(thing)}".encode())
         for part in thing:
             _add(digest, part)
-    elif isinstance(thing, (str, int, float, complex, bool, type(None))):
+    elif isinstance(thing, (str, int, float, complex, bool, np.generic, type(None))):
         digest.update(repr(thing).encode())
     else:
-        digest.update(type(thing).__qualname__.encode())
+        raise InputError(f"a {type(thing).__qualname__} has no fingerprint; give tensors, arrays, numbers and texts")
