@@ -17,7 +17,7 @@ __all__ = ["fingerprint"]
 
 
 def fingerprint(*things: Any) -> str:
-    """Return a hash, 16 hexadecimal digits, of tensors, arrays, operators, noise, numbers, texts and containers of them.
+    """Return a hash, 16 hexadecimal digits, of tensors, arrays, operators, noise, numbers, texts, and what holds them.
 
     Of an operator it is that of the arguments that build it, or of its formula and buffers where it cannot be saved.
     """

@@ -14,11 +14,8 @@ from invdiff.metrics.image import psnr, ssim
 
 __all__ = ["PLANES", "plane_scores", "planes_of", "roughness"]
 
-PLANES = (
-    "axial",
-    "coronal",
-    "sagittal",
-)  # slices along z (feet to head), y (front to back), x (right to left)
+# slices along z (feet to head), y (front to back), x (right to left)
+PLANES = ("axial", "coronal", "sagittal")
 _WINDOW = 7  # rows and columns that the structural similarity needs
 
 

@@ -243,7 +243,8 @@ class MoleculeConfig(Strict):
             raise ValueError("refine.keep must be a multiple of refine.every and not above refine.steps")
         if self.refine.steps < 2 * self.refine.every:
             raise ValueError("refine.steps must be twice refine.every at least: rates need times to compare")
-        if self.start.steps // self.start.every * self.start.every <= self.start.skip:
+        walks = bool(self.training.warm) or self.coordinates == "internal"  # the short dynamics, see `seed._start`
+        if walks and self.start.steps // self.start.every * self.start.every <= self.start.skip:
             raise ValueError("start.skip leaves nothing of start.steps, every start.every of which is kept")
         other = self.compare.metadynamics
         if other is not None and (self.bias is None or self.system.kind != "molecule"):

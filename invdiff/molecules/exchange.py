@@ -25,10 +25,14 @@ def names(case: Case) -> list[str]:
 
 
 def write_molecular(case: Case, runs: list[SeedRun], samples: dict[str, Tensor], folder: Path) -> None:
-    """Write topology.pdb, samples.xtc or .dcd, COLVAR; and per seed HILLS and fes.dat, in kJ/mol, nm and rad."""
-    near = samples["positions"].abs().flatten(1).amax(1) < FARTHEST  # a chain that blew up fits no file
+    """Write topology.pdb, samples.xtc or .dcd, COLVAR; and per seed HILLS and fes.dat, in kJ/mol, nm and rad.
+
+    Frames of chains that blew up are left out; where none is left, so is the trajectory.
+    """
+    near = samples["positions"].abs().flatten(1).amax(1) < FARTHEST
     samples = {name: value[near] for name, value in samples.items()}
-    write_trajectory(folder, case.structure, samples["positions"], case.config.trajectory)
+    if bool(near.any()):
+        write_trajectory(folder, case.structure, samples["positions"], case.config.trajectory)
     words, kT = names(case), case.target.kT  # noqa: N806 - the field's name
     columns = {word: samples["cv"][:, i] for i, word in enumerate(words)}
     weight = samples["log_weight"]

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from invdiff.metrics.free_energy import (
     delta_f_of_grid,
@@ -22,9 +23,9 @@ from invdiff.metrics.rates import crossings, two_state
 from invdiff.molecules.config import MoleculeConfig
 from invdiff.molecules.keeping import SeedRun
 
-_FAR = 1000.0  # kT above the median: no fluctuation of some hundred atoms
-
 __all__ = ["combine", "judge_seed", "judge_unbiased"]
+
+_FAR = 1000.0  # kT above the median: no fluctuation of some hundred atoms
 
 
 def judge_seed(config: MoleculeConfig, run: SeedRun) -> dict[str, Any]:
@@ -60,16 +61,10 @@ def judge_seed(config: MoleculeConfig, run: SeedRun) -> dict[str, Any]:
         "energies": run.energies,
         "seconds": run.seconds,
         "failed": run.failed,
+        "blown_up": _blown_up(run.chains["u"]),
         "curve": run.curve,
     }
     found["warnings"] = _warnings(found)
-    u = run.chains["u"].flatten()
-    far = float((~(u < u[torch.isfinite(u)].median() + _FAR)).double().mean()) if bool(torch.isfinite(u).any()) else 1.0
-    if far > 0:
-        found["warnings"].append(
-            f"{far:.1%} of the chains' energies lie {_FAR:g} kT or more above their median: chains have blown up, and"
-            " nothing here counts; take a smaller refine.step, or a longer refine.burn"
-        )
     if run.bias is not None and not run.bias.of_hills:
         found["warnings"].append(
             "the bias began from OpenMM's grid, which is no sum of hills: HILLS and plumed.dat are not written"
@@ -108,8 +103,19 @@ def _of_bias(config: MoleculeConfig, run: SeedRun) -> float | None:
     return delta_f_of_grid(run.bias.free_energy(), axes, config.states.a, config.states.b)
 
 
+def _blown_up(u: Tensor) -> float:
+    """Share of the chains' energies (kT) that are none, or far above the others."""
+    finite = u[torch.isfinite(u)]
+    return float((~(u < finite.median() + _FAR)).double().mean()) if len(finite) else 1.0
+
+
 def _warnings(found: dict[str, Any]) -> list[str]:
     out = []
+    if found["blown_up"] > 0:
+        out.append(
+            f"{found['blown_up']:.1%} of the chains' energies lie {_FAR:g} kT or more above their median: chains have"
+            " blown up, and nothing here counts; take a smaller refine.step, or a longer refine.burn"
+        )
     if not math.isfinite(found["delta_f"]):
         out.append("one of the two states was never seen; the free-energy difference is not known")
         return out

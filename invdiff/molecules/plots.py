@@ -161,7 +161,7 @@ def _convergence_page(figure: Any, case: Case, runs: list[SeedRun], figures: dic
         bar = [2 * kT * error] if math.isfinite(error) else None
         axes.errorbar([last], [kT * value], bar, fmt="o", label="result")
     else:
-        axes.plot([last], [0.0], alpha=0)
+        axes.plot([last], [0.0], alpha=0)  # a logarithmic axis needs something to span
     for i, points in enumerate(figures.get("metadynamics", {}).get("curves", [])):
         label = None if i else "metadynamics"
         axes.plot([p["energies"] for p in points], [p["delta_f_kj"] for p in points], "C3", lw=0.7, label=label)

@@ -60,8 +60,8 @@ def time_segments(field_map: Tensor, times: Tensor, segments: int | None = None,
     turns = float(f.max() - f.min()) * (last - first)
     if turns > _TURNS:
         raise InputError(
-            f"time_segments got frequencies from {float(f.min()):.4g} to {float(f.max()):.4g} Hz: {turns:.3g} turns over"
-            f" {last - first:.3g} s; check the units (Hz, s), and for single wrong pixels"
+            f"time_segments got frequencies from {float(f.min()):.4g} to {float(f.max()):.4g} Hz: {turns:.3g} turns"
+            f" over {last - first:.3g} s; check the units (Hz, s), and for single wrong pixels"
         )
     points, weight = _points(f, turns)
     some = distinct[torch.linspace(0, len(distinct) - 1, min(_TRIED, len(distinct))).round().long()]

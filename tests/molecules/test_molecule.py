@@ -129,3 +129,10 @@ def test_a_run_takes_the_bias_of_another(finished: tuple[Path, dict[str, Any]], 
             x = torch.from_numpy(held["positions"]).double()
         frames = read_trajectory(tmp_path / source / "samples.dcd", tmp_path / source / "topology.pdb")
         torch.testing.assert_close(frames, x, rtol=1e-6, atol=1e-6)
+
+
+def test_chains_that_blow_up_leave_figures_and_a_warning(tmp_path: Path) -> None:
+    changed = TINY | {"refine": TINY["refine"] | {"step": 0.5}}
+    found = run_molecule(MoleculeConfig.model_validate(changed), tmp_path / "run", lambda _: None, progress=False)
+    assert any("blown up" in w for w in found["warnings"])
+    assert (tmp_path / "run" / "result.json").is_file() and not (tmp_path / "run" / "samples.xtc").exists()

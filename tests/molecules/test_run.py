@@ -223,7 +223,11 @@ def test_warnings_say_what_is_wrong() -> None:
     burst = chains(torch.full((200,), 0.5), stay=0.95)
     burst.chains["u"] = burst.chains["u"].clone()
     burst.chains["u"][0, -2:] = torch.tensor([1e7, math.nan])
-    assert any("blown up" in w for w in judge_seed(config, burst)["warnings"])
+    found = judge_seed(config, burst)
+    assert found["blown_up"] == 2 / 200**2 and "blown up" in found["warnings"][0] and fine["blown_up"] == 0
+    lost = chains(torch.zeros(20))  # in one state, and all of them blown
+    lost.chains["u"] = torch.full_like(lost.chains["u"], math.nan)
+    assert ["blown up" in w or "never seen" in w for w in judge_seed(config, lost)["warnings"]] == [True, True]
     moving = chains(torch.zeros(200), stay=0.997)
     assert any("moved by" in w or "rates of exchange" in w for w in judge_seed(config, moving)["warnings"])
 

@@ -79,11 +79,18 @@ def test_flat_wells_need_a_wider_box() -> None:
     assert case.exact() == pytest.approx(wide, abs=1e-4)
 
 
+START = {"x": [0.0, 0.0], "steps": 50, "skip": 50}
+
+
+def test_a_start_that_no_dynamics_need_is_not_looked_at() -> None:
+    assert config(start=START).start.skip == 50
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"seeds": [0, 0]}, "same seed twice"),
-        ({"start": {"x": [0.0, 0.0], "steps": 50, "skip": 50}}, "leaves nothing"),
+        ({"start": START, "training": ANALYTIC["training"] | {"warm": 1}}, "leaves nothing"),
         ({"refine": {"steps": 5, "every": 5, "keep": 5}}, "twice refine.every"),
         ({"compare": {"metadynamics": {"steps": 1000}}}, "needs a molecule and a bias"),
     ],
