@@ -18,7 +18,7 @@ from torch import Tensor
 
 from invdiff.errors import InputError, ShapeError
 
-__all__ = ["cg", "dot", "gmres", "hutchinson_trace", "inner", "power_norm"]
+__all__ = ["cg", "dot", "gmres", "hutchinson_trace", "inner", "lanczos", "power_norm"]
 
 Map = Callable[[Tensor], Tensor]
 
@@ -155,6 +155,36 @@ def power_norm(apply: Map, start: Tensor, *, iterations: int = 30) -> Tensor:
         value = inner(x, ax)
         x = ax
     return value
+
+
+def lanczos(apply: Map, start: Tensor, *, iterations: int = 30) -> float:
+    """Largest eigenvalue of a self-adjoint map, the whole batch taken as one vector, by Lanczos from `start`.
+
+    After k steps it is the largest ``<x, A x>/<x, x>`` over ``span(start, A start, ..., A^(k-1) start)``: from below,
+    and in far fewer steps than `power_norm` where the spectrum is dense.
+
+    Raises:
+        InputError: iterations is below 1.
+
+    Source: C. Lanczos, J. Res. Natl. Bur. Stand. 45 (1950).
+    """
+    if iterations < 1:
+        raise InputError(f"lanczos got iterations = {iterations}; it expects at least 1")
+    diagonal: list[float] = []
+    off: list[float] = []
+    v, before, beta = start / torch.linalg.vector_norm(start), torch.zeros_like(start), 0.0
+    for _ in range(iterations):
+        w = apply(v) - beta * before
+        diagonal.append(float((w * v.conj()).real.sum()))
+        before, w = v, w - diagonal[-1] * v
+        beta = float(torch.linalg.vector_norm(w))
+        if beta <= 1e-6 * max(map(abs, diagonal)):  # the space is exhausted
+            break
+        v = w / beta
+        off.append(beta)
+    sides = torch.tensor(off[: len(diagonal) - 1], dtype=torch.float64)
+    tridiagonal = torch.tensor(diagonal, dtype=torch.float64).diag() + sides.diag(1) + sides.diag(-1)
+    return float(torch.linalg.eigvalsh(tridiagonal)[-1])
 
 
 def hutchinson_trace(apply: Map, probes: Iterable[Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import DTypeError, InputError, ShapeError
+from invdiff.linalg import lanczos
 from invdiff.operators.autograd import linear
 
 __all__ = ["LinearOperator", "Operator", "convert"]
@@ -337,27 +338,8 @@ class LinearOperator(Operator):
         dtype = probe.real.dtype if probe.is_complex() else probe.dtype
         dtype = _COMPLEX[dtype] if self.domain == "complex" else dtype
         v = torch.randn(self.n_problems, *self.domain_shape, generator=rng, dtype=dtype).to(probe.device)
-        before, beta = torch.zeros_like(v), 0.0
-        diagonal: list[float] = []
-        off: list[float] = []
         with torch.no_grad():
-            v = v / torch.linalg.vector_norm(v)
-            for _ in range(iterations):
-                w = self.normal(v) - beta * before
-                diagonal.append(float((w * v.conj()).real.sum()))
-                before, w = v, w - diagonal[-1] * v
-                beta = float(torch.linalg.vector_norm(w))
-                if beta <= 1e-6 * max(map(abs, diagonal)):  # the space is exhausted
-                    break
-                v = w / beta
-                off.append(beta)
-        steps = len(diagonal)
-        tridiagonal = torch.zeros(steps, steps, dtype=torch.float64)
-        for k, a in enumerate(diagonal):
-            tridiagonal[k, k] = a
-            if k:
-                tridiagonal[k, k - 1] = tridiagonal[k - 1, k] = off[k - 1]
-        return math.sqrt(max(float(torch.linalg.eigvalsh(tridiagonal)[-1]), 0.0))
+            return math.sqrt(max(lanczos(self.normal, v, iterations=iterations), 0.0))
 
     def _all_tensors(self) -> list[Tensor]:
         found: list[Tensor] = []

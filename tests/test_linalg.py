@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from invdiff.errors import InputError, ShapeError
-from invdiff.linalg import cg, dot, gmres, hutchinson_trace, inner, power_norm
+from invdiff.linalg import cg, dot, gmres, hutchinson_trace, inner, lanczos, power_norm
 
 DTYPES = [torch.float32, torch.float64, torch.complex64, torch.complex128]
 ROUNDING = {torch.float32: 2e-5, torch.complex64: 2e-5, torch.float64: 1e-11, torch.complex128: 1e-11}
@@ -192,6 +192,21 @@ def test_power_norm_is_the_largest_eigenvalue(dtype):
     assert bool((few <= found * (1 + 1e-6)).all())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanczos_is_the_largest_eigenvalue_of_the_batch(dtype):
+    a = positive(dtype)
+    true = float(torch.linalg.eigvalsh(a.matrices).max())
+    assert lanczos(a, vectors(dtype), iterations=24) == pytest.approx(true, rel=1e-5)
+    few = [lanczos(a, vectors(dtype), iterations=k) for k in range(1, 8)]
+    assert all(b >= c * (1 - 1e-6) for b, c in zip(few[1:], few[:-1], strict=True)) and few[-1] <= true * (1 + 1e-6)
+    b = vectors(dtype).to(torch.complex128 if dtype.is_complex else torch.float64)
+    rayleigh = float((b.conj() * a(b.to(dtype))).real.sum() / b.abs().square().sum())
+    assert few[0] == pytest.approx(rayleigh, rel=1e-5)
+    one = torch.linalg.eigh(a.matrices)[1][:, :, -1].reshape(-1, 2, 3).contiguous()
+    assert lanczos(lambda x: 2 * x, one, iterations=9) == pytest.approx(2)  # the space is exhausted at once
+    assert lanczos(lambda x: 0 * x, vectors(dtype)) == 0
+
+
 def test_hutchinson_trace_is_exact_for_signs_on_a_diagonal():
     values = torch.tensor([[1.0, 2.0, 3.0, -4.0, 5.0, 6.0]], dtype=torch.float64)
     a = Dense(torch.diag_embed(values))
@@ -240,5 +255,7 @@ def test_wrong_calls_are_refused():
         cg(a, b, iterations=-1)
     with pytest.raises(InputError, match="at least 1"):
         power_norm(a, b, iterations=0)
+    with pytest.raises(InputError, match="at least 1"):
+        lanczos(a, b, iterations=0)
     with pytest.raises(InputError, match="probe"):
         hutchinson_trace(a, [])

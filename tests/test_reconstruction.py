@@ -8,8 +8,9 @@ from invdiff.operators.ct import ParallelCT
 from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
 from invdiff.random import generator
-from invdiff.reconstruction import HeldOut, Reconstruction
+from invdiff.reconstruction import HeldOut, Reconstruction, Settings, reconstruct
 from invdiff.reconstruction.settings import default_prior
+from invdiff.simulation.case import Case
 
 SIGMA = 0.3
 
@@ -75,3 +76,16 @@ def test_the_prior_is_chosen_by_what_is_known_of_the_image() -> None:
     op = ParallelCT((16, 16), torch.arange(4) * 0.7, 23)
     for meta, name in (({}, "generic"), ({"mu_water_per_mm": 0.02}, "ct")):
         assert default_prior(Measurement(torch.zeros(op.range_shape), op, Gaussian(0.1), meta=meta)) == name
+
+
+def test_a_volume_held_in_memory_is_scored_slice_by_slice() -> None:
+    truth = torch.zeros(1, 1, 3, 16, 16)
+    truth[..., 4:12, 5:11] = torch.tensor([0.5, 1.0, 0.8])[:, None, None]
+    op = ParallelCT((3, 16, 16), torch.arange(24) * torch.pi / 24, (3, 24))
+    y = Gaussian(0.1).sample(op.forward(truth), generator(0))
+    case = Case(Measurement(y[0], op, Gaussian(0.1)), truth)
+    done = reconstruct(case, Settings(method="cgls", alone=True, progress=False))
+    scored = [row for row in done.figures["rows"] if row["plane"] is None]
+    assert [row["slice"] for row in scored] == [0, 1, 2, "mean"]
+    assert scored[-1]["psnr"] > 15
+    assert scored[-1]["psnr"] == pytest.approx(sum(row["psnr"] for row in scored[:3]) / 3)

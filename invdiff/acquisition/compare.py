@@ -74,13 +74,15 @@ def acquire(
 ) -> Comparison:
     """Acquire by a policy, and at the same budget by others, and score them all.
 
+    Draws end in a chain of `mmps`, whatever moves the particles between decisions.
+
     Args:
         subject: see `from_file`.
         prior: of images like it.
         policy, compare: names (`policy_names`) or mask files of earlier runs.
         acceleration: lines that exist over lines that are measured.
         mode, draws, nfe, inner, texture: see `Active`.
-        initial: lines in the centre to begin with; a quarter of the budget if not given.
+        initial: lines in the centre to begin with (of a mask file, its first); a quarter of the budget if not given.
         per_decision: lines chosen together; as many as make six decisions or so if not given.
         target: stop when the expected relative error is this; the others then get what the policy took.
         axis: of the k-space, along which lines are counted: -1 for columns.
@@ -123,7 +125,7 @@ def acquire(
             else named_policy(name)
         )  # fmt: skip
         active = Active(
-            DDS, DDIM(0.85), chosen, budget, mode, final=FINAL, initial=() if name in kept else centre,
+            DDS, DDIM(0.85), chosen, budget, mode, final=FINAL, initial=kept.get(name, centre)[:first],
             per_decision=step, nfe=nfe, inner=inner, lift=LIFT, target=target if not runs else None, texture=texture,
         )  # fmt: skip
         label = next(k for k in (chosen.name, name, f"{name} (policy)") if k not in runs)

@@ -67,8 +67,7 @@ def reconstruct(case: Case | Measurement, settings: Settings) -> Reconstruction:
         _judge(done, held, classical, settings, ours=chosen is not None)
     if case.truth is not None:
         found = {key: x for key, x in done.baselines.items() if key != name or chosen is not None}
-        numbers = case.slices or list(range(case.truth[..., 0, 0].numel() if case.truth.ndim == 5 else used.n_problems))
-        scores = [{**row, "plane": None} for row in rows(case.truth, found, numbers, posterior, name)]
+        scores = [{**row, "plane": None} for row in rows(case.truth, found, case.slices, posterior, name)]
         done.figures["coverage90"] = next(r["coverage90"] for r in scores if r["slice"] == "mean")
         mean = torch.from_numpy(posterior.mean().values)
         done.figures["rows"] = [*scores, *plane_rows(case.truth, {name: mean, **found}, used.meta)]

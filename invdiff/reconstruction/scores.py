@@ -21,7 +21,7 @@ _WINDOW = 7  # rows and columns that the structural similarity needs
 def rows(
     truth: Tensor,
     images: Mapping[str, Tensor],
-    slices: Sequence[int],
+    slices: Sequence[int] | None = None,
     posterior: Posterior | None = None,
     name: str = "",
 ) -> list[dict[str, Any]]:
@@ -34,10 +34,11 @@ def rows(
     Args:
         truth: ``(problems, 1, [D,] H, W)``.
         images: the same, by method.
-        slices: their numbers, one a problem, or a slice of the volume.
+        slices: their numbers, one a problem, or a slice of the volume; from 0 if not given.
         posterior: its mean is scored under `name`.
     """
     true = _slices(truth)
+    numbers = range(len(true)) if slices is None else slices
     span = float(true.abs().max())
     ends = None
     images = dict(images)
@@ -62,7 +63,7 @@ def rows(
             each.append(
                 {
                     "method": method,
-                    "slice": int(slices[k]),
+                    "slice": int(numbers[k]),
                     "psnr": None if empty else psnr(a, b, span),
                     "ssim": None if empty or small else ssim(a, b, span),
                     "coverage90": covered,

@@ -91,6 +91,17 @@ def test_target_ends_the_acquisition(image: Path, prior: Path) -> None:
     assert done.figures["acceleration"] == 32 / len(few.order)
 
 
+def test_target_ends_a_mask_of_an_earlier_run(tmp_path: Path, image: Path, prior: Path) -> None:
+    order = [15, 16, 14, 17, 13, 18, 12, 19, 3, 28, 9, 22]
+    np.savez(tmp_path / "mask.npz", order=order, mask=np.isin(np.arange(32), order)[None, None])
+    done = acquire(
+        from_file(image, 32), load_prior(prior), str(tmp_path / "mask.npz"), ["random"], draws=4, nfe=4, inner=2,
+        target=0.9, progress=False,
+    )  # fmt: skip
+    few = done.runs["mask"].order
+    assert few == order[: len(few)] and len(few) == len(done.runs["random"].order) < 12
+
+
 def test_recording_is_uncovered_line_by_line(prior: Path) -> None:
     # Two coils, and a recording with missing columns: these are never chosen.
     rng = torch.Generator().manual_seed(0)
