@@ -17,6 +17,8 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,17 @@ from record import write
 from torch import Tensor
 
 from invdiff.cli.validate import table
+from invdiff.guidance import DiffPIR
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
+from invdiff.samplers.base import Sampler
+from invdiff.samplers.ddrm import DDRM
+from invdiff.samplers.guided import Guided
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.samplers.named import sampler_names
 from invdiff.sampling import sample
+from invdiff.schedules import karras
+from invdiff.solvers import Renoise
 from invdiff.validation.judge import Judge
 from invdiff.validation.sampler_problem import Counting
 from invdiff.validation.study import average, equal_weights, make_cases, pool, stream, whole_units
@@ -39,6 +47,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from peers import Method, azula_methods, deepinv_methods  # noqa: E402
 
 from invdiff.random import generator  # noqa: E402
+
+# Levels that fall by equal steps, as deepinv's do in these two.
+VARIANTS: dict[str, Callable[[int, Prior], Sampler]] = {
+    "ddrm even levels": lambda nfe, _: DDRM(nfe=nfe, levels="even"),
+    "diffpir even levels": lambda nfe, prior: Guided(
+        DiffPIR,
+        Renoise(1.0),
+        nfe,
+        grid=partial(karras, rho=1.0),
+        sigma_max=3 * prior.scale,
+        name="diffpir",
+        uses_vjp=False,
+    ),
+}
 
 
 def main() -> None:
@@ -60,7 +82,8 @@ def main() -> None:
     cases = make_cases(made[0], args.repeats, args.seed)
     judges = [Judge(case, args.draws, generator(args.seed, stream(0, r, 2))) for r, case in enumerate(cases)]
     wanted = args.sampler or sampler_names()
-    ours = {name: _ours(name) for name in wanted}
+    ours = {name: _ours(lambda nfe, _, name=name: named_sampler(name, nfe)) for name in wanted}
+    ours |= {name: _ours(make) for name, make in VARIANTS.items()}
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
     for library, made_methods in {"invdiff": lambda: ours, "azula": azula_methods, "deepinv": deepinv_methods}.items():
@@ -86,11 +109,11 @@ def main() -> None:
         print("not run:", ", ".join(f"{k} {v}" for k, v in entry.items()))
 
 
-def _ours(name: str) -> Method:
+def _ours(make: Callable[[int, Prior], Sampler]) -> Method:
     """Our sampler as the peers are called, seeded from the global generator as they are."""
 
     def method(prior: Prior, measurement: Measurement, n: int, nfe: int) -> Tensor:
-        seed, built = torch.initial_seed(), named_sampler(name, nfe)
+        seed, built = torch.initial_seed(), make(nfe, prior)
         count = whole_units(n, built.unit)
         posterior = sample(measurement, prior, built, count, seed=seed, device="cpu", progress=False)
         return equal_weights(posterior, generator(seed, -1))[:n]

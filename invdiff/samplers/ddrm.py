@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from invdiff.errors import InputError
+from invdiff.errors import InputError, UnknownNameError
 from invdiff.guidance.base import Counts
 from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.random import Streams
 from invdiff.samplers.base import start
 from invdiff.samplers.spectrum import Spectrum, spectrum
-from invdiff.schedules import ddpm
+from invdiff.schedules import ddpm, karras
 from invdiff.solvers.base import State
 
 __all__ = ["DDRM", "spectral_start", "spectral_step"]
@@ -33,27 +33,32 @@ class DDRM:
 
     Args:
         eta, eta_b: the paper uses 0.85 and 1.
-        nfe: number of steps; the paper uses 20, even in the time of `invdiff.schedules.ddpm`. Here they are denser at
-            small levels, which is 3 to 30 % nearer to the posterior of mixtures.
+        nfe: number of steps; the paper uses 20.
+        levels: "ddpm" for steps in the time of `invdiff.schedules.ddpm`, where the paper has them, but denser at small
+            levels; "even" for steps of one size from three times the prior's scale. On images "ddpm" is 1.2 dB better
+            (20 and 100 steps); on mixtures "even" is 4 to 15 % nearer to the posterior (200), for its many steps at
+            levels where modes are told apart.
 
-    Source: Kawar, Elad, Ermon and Song, 2022, arXiv 2201.11793, eq. 7-8. Raises InputError for values out of range
-    and for operators without a spectrum.
+    Source: Kawar, Elad, Ermon and Song, 2022, arXiv 2201.11793, eq. 7-8. Raises InputError, UnknownNameError for values
+    out of range and for operators without a spectrum.
     """
 
     exact_for, unit, uses_vjp = "none", 1, False
     name = "ddrm"
 
-    def __init__(self, eta: float = 0.85, eta_b: float = 1.0, nfe: int = 20) -> None:
+    def __init__(self, eta: float = 0.85, eta_b: float = 1.0, nfe: int = 20, levels: str = "ddpm") -> None:
         if not 0 <= eta <= 1 or not 0 <= eta_b <= 1 or nfe < 1:
             raise InputError(f"DDRM got eta = {eta}, eta_b = {eta_b}, nfe = {nfe}; expected 0 to 1, 0 to 1 and >= 1")
-        self.eta, self.eta_b, self.nfe, self.counts = eta, eta_b, nfe, Counts()
+        if levels not in ("ddpm", "even"):
+            raise UnknownNameError(f"DDRM got levels {levels!r}; known: ddpm, even")
+        self.eta, self.eta_b, self.nfe, self.levels, self.counts = eta, eta_b, nfe, levels, Counts()
 
     def steps(
         self, prior: Prior, measurement: Measurement, like: Tensor, rng: Streams, resume: State | None = None
     ) -> Iterator[State]:
         """Yield a state after each step."""
         known = spectrum(measurement, "DDRM")
-        sigmas = ddpm(prior.sigma_min, prior.sigma_max, self.nfe, 0.5)
+        sigmas = self._sigmas(prior)
         first = 0 if resume is None else resume.step
         x = spectral_start(known, like, sigmas[0], rng) if resume is None else resume.x
         for i in range(first, self.nfe):
@@ -62,6 +67,11 @@ class DDRM:
             x0 = prior.denoise(x, torch.full((1,), t, dtype=x.real.dtype, device=x.device))
             x = spectral_step(known, x, x0, t, s, self.eta, self.eta_b, rng) if s > 0 else x0
             yield State(i + 1, self.nfe, s, x, x0)
+
+    def _sigmas(self, prior: Prior) -> list[float]:
+        if self.levels == "ddpm":
+            return ddpm(prior.sigma_min, prior.sigma_max, self.nfe, 0.5)
+        return karras(prior.sigma_min, min(prior.sigma_max, 3 * prior.scale), self.nfe, rho=1.0)
 
 
 def spectral_start(known: Spectrum, like: Tensor, sigma: float, rng: Streams) -> Tensor:

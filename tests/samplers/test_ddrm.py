@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from invdiff.errors import InputError
+from invdiff.errors import InputError, UnknownNameError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.imaging.blur import Blur
@@ -135,3 +135,15 @@ def test_noise_that_differs_between_data_is_whitened():
     white = spectrum(Measurement(y / sigma, Matrix(a / sigma[:, None]), Gaussian(1.0)), "test")
     torch.testing.assert_close(mixed.noise, white.noise)
     torch.testing.assert_close(mixed.synthesis(mixed.data), white.synthesis(white.data), rtol=1e-4, atol=1e-4)
+
+
+def test_even_levels_fall_from_three_scales_by_equal_steps():
+    prior = GaussianPrior(torch.zeros(6), 4 * torch.eye(6))
+    measurement = Measurement(torch.ones(3), Matrix(torch.eye(6)[:3]), Gaussian(0.1))
+    states = list(DDRM(nfe=8, levels="even").steps(prior, measurement, torch.zeros(4, 6), Streams(0, range(4))))
+    assert [s.sigma for s in states[:-1]] == pytest.approx(
+        torch.linspace(3 * prior.scale, prior.sigma_min, 8)[1:].tolist()
+    )
+    assert len(states) == 8 and states[-1].sigma == 0 and prior.sigma_max > 3 * prior.scale
+    with pytest.raises(UnknownNameError, match="known: ddpm, even"):
+        DDRM(levels="karras")
