@@ -27,7 +27,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from active_study import (
-    FINAL,
     INNER,
     LIFT,
     NFE,
@@ -45,15 +44,16 @@ from record import write  # noqa: E402
 
 import invdiff  # noqa: E402
 from invdiff.policies import Fixed  # noqa: E402
+from invdiff.samplers.active.loop import GUIDANCE  # noqa: E402
 
 PARTS = ("gaussian", "templates", "lines", "study", "cost", "weather")
-FIRST, THEN = ("fixed", "entropy"), ("density", "equispaced", "random")
+FIRST, THEN = ("fixed", "entropy", "logdet"), ("density", "equispaced", "random")
 LAST = ("a-optimal", "lowfrequency", "entropy, lift 4", "entropy-online", "entropy-online, redrawn")
 PLAN = (  # in the order of importance
     (8, "real", FIRST), (4, "real", FIRST), (8, "real", THEN), (4, "real", THEN), (16, "real", FIRST + THEN),
     (4, "real", LAST[:1]), (8, "phantom", FIRST + THEN), (8, "real", LAST),
 )  # fmt: skip
-ACTIVE = ("entropy", "a-optimal", "entropy-online", "entropy, lift 4")
+ACTIVE = ("entropy", "logdet", "a-optimal", "entropy-online", "entropy, lift 4")
 
 
 def main() -> None:
@@ -117,7 +117,7 @@ def study(options: argparse.Namespace, found: dict[str, Any], keep: Any) -> None
     found.setdefault(
         "settings",
         {"size": SIZE, "sigma": SIGMA, "draws": options.draws, "nfe": NFE, "prior": "mri"}
-        | {"inner": INNER, "lift": LIFT, "final": repr(FINAL)},
+        | {"inner": INNER, "lift": LIFT, "guidance": repr(GUIDANCE)},
     )
     rows = found.setdefault("rows", {})
     for acceleration, kind, names in PLAN:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import invdiff
-from invdiff.acquisition.compare import FINAL, LIFT
+from invdiff.acquisition.compare import LIFT
 from invdiff.datasets.phantoms import ground_truth, smooth_phase
 from invdiff.datasets.reading import read_volume
 from invdiff.guidance import DDS
@@ -27,6 +27,7 @@ from invdiff.policies import (
     Candidates,
     Entropy,
     Equispaced,
+    LogDet,
     LowFrequency,
     Policy,
     Random,
@@ -105,6 +106,7 @@ def policies(design: Policy) -> dict[str, tuple[Policy, dict[str, Any]]]:
         "lowfrequency": (LowFrequency(), {}),
         "fixed": (design, {}),
         "entropy": (Entropy(), {}),
+        "logdet": (LogDet(), {}),
         "a-optimal": (AOptimal(), {}),
         "entropy, lift 4": (Entropy(), {"lift": 4.0}),
         "entropy-online": (Entropy(), {"mode": "online"}),
@@ -121,7 +123,7 @@ def one(
     instrument = Simulator(truth, op, noise, generator(number, NOISE))
     active = Active(
         policy=policy, budget=lines, initial=initial_lines(size, lines),
-        **{"per_decision": max(1, lines // 8), "nfe": NFE, "inner": INNER, "lift": LIFT, "final": FINAL, **options},
+        **{"per_decision": max(1, lines // 8), "nfe": NFE, "inner": INNER, "lift": LIFT, **options},
     )  # fmt: skip
     done = active.run(instrument, candidates, prior, draws, seed=number, progress=False)
     mean = torch.from_numpy(done.posterior.mean().values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from invdiff.acquisition.subject import Subject
 from invdiff.errors import InputError
-from invdiff.guidance import DDS, MMPS
+from invdiff.guidance import DDS
 from invdiff.measurement import Measurement
 from invdiff.metrics.image import nmse, ssim
 from invdiff.noise import Gaussian
@@ -32,9 +31,7 @@ __all__ = ["Comparison", "acquire", "policy_names", "prior_draws"]
 
 PRIOR = 2**32 + 5  # a seed far from those of the draws
 DRAWS, STEPS = 32, 20  # of the prior, for the fixed design
-# Lines of anatomy: particles that are lifted little differ where the data are silent. The draws in the end are worth a
-# gradient of the network: DDS leaves faint ghosts in the air where lines between low ones are missing.
-LIFT, FINAL = 1.0, partial(MMPS, iterations=3)
+LIFT = 1.0  # lines of anatomy: particles that are lifted little differ where the data are silent
 
 
 @dataclass
@@ -73,8 +70,6 @@ def acquire(
     report: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
     """Acquire by a policy, and at the same budget by others, and score them all.
-
-    Draws end in a chain of `mmps`, whatever moves the particles between decisions.
 
     Args:
         subject: see `from_file`.
@@ -125,7 +120,7 @@ def acquire(
             else named_policy(name)
         )  # fmt: skip
         active = Active(
-            DDS, DDIM(0.85), chosen, budget, mode, final=FINAL, initial=kept.get(name, centre)[:first],
+            policy=chosen, budget=budget, mode=mode, initial=kept.get(name, centre)[:first],
             per_decision=step, nfe=nfe, inner=inner, lift=LIFT, target=target if not runs else None, texture=texture,
         )  # fmt: skip
         label = next(k for k in (chosen.name, name, f"{name} (policy)") if k not in runs)

@@ -124,9 +124,8 @@ class Run(AbstractContextManager["Run"]):
         *_, last = self.states(x, nfe, level)
         return last.x
 
-    def states(self, x: Tensor | None, nfe: int, level: float | None = None, final: bool = False) -> Iterator[State]:
+    def states(self, x: Tensor | None, nfe: int, level: float | None = None) -> Iterator[State]:
         """The states of a chain; data that are taken meanwhile count from the next step on."""
-        make = self.options.final if final else self.options.guidance
         self.scaled()
         top = self.prior.sigma_max if level is None else level
         sigmas = karras(self.prior.sigma_min, top, steps_within(self.options.solver, nfe))
@@ -137,7 +136,7 @@ class Run(AbstractContextManager["Run"]):
             nonlocal kept
             measurement = self.scaled()
             if kept is None or kept[0] is not measurement:
-                guidance = make(self.prior, measurement)
+                guidance = self.options.guidance(self.prior, measurement)
                 guidance.counts = self.counts
                 guidance.begin()
                 kept = measurement, guidance
@@ -156,9 +155,9 @@ class Run(AbstractContextManager["Run"]):
         """The draws in the end, of random numbers of their own: one mask means one result, however it was chosen."""
         began = time.monotonic()
         self.rng = Streams(self.seed, range(len(self.like)), self.like.device)
-        *_, last = self.states(None, nfe, final=True)
+        x = self.chain(None, nfe)
         self._final = time.monotonic() - began
-        return last.x
+        return x
 
     def between(self, seconds: float) -> float:
         """Mean time from one decision to the next in a run of so many seconds."""
