@@ -1,4 +1,4 @@
-"""Our samplers beside azula's and deepinv's on the 25-mode mixture: one prior, one set of data, one budget.
+"""Our samplers beside azula's and deepinv's on the 25-mode mixture, or a Gaussian: one prior, set of data and budget.
 
     python benchmarks/samplers_vs_peers.py --dim 8 --observed 1 --nfe 200 --json p.json
 
@@ -32,11 +32,12 @@ from invdiff.measurement import Measurement
 from invdiff.priors.base import Prior
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.ddrm import DDRM
+from invdiff.samplers.dps import DPS
 from invdiff.samplers.guided import Guided
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.samplers.named import sampler_names
 from invdiff.sampling import sample
-from invdiff.schedules import karras
+from invdiff.schedules import Grid, ddpm, karras
 from invdiff.solvers import Renoise
 from invdiff.validation.judge import Judge
 from invdiff.validation.sampler_problem import Counting
@@ -48,24 +49,23 @@ from peers import Method, azula_methods, deepinv_methods  # noqa: E402
 
 from invdiff.random import generator  # noqa: E402
 
-# Levels that fall by equal steps, as deepinv's do in these two.
+# Options that peers take by default (even levels, zeta 0.3), or the authors' code does (DPS).
 VARIANTS: dict[str, Callable[[int, Prior], Sampler]] = {
     "ddrm even levels": lambda nfe, _: DDRM(nfe=nfe, levels="even"),
-    "diffpir even levels": lambda nfe, prior: Guided(
-        DiffPIR,
-        Renoise(1.0),
-        nfe,
-        grid=partial(karras, rho=1.0),
-        sigma_max=3 * prior.scale,
-        name="diffpir",
-        uses_vjp=False,
-    ),
+    "diffpir even levels": lambda nfe, prior: _diffpir(nfe, 1.0, partial(karras, rho=1.0), 3 * prior.scale),
+    "diffpir zeta=0.3": lambda nfe, _: _diffpir(nfe, 0.3, partial(ddpm, power=0.5)),
+    "dps zeta=0.15": lambda nfe, _: DPS(zeta=0.15, nfe=nfe),
 }
+
+
+def _diffpir(nfe: int, zeta: float, grid: Grid, sigma_max: float | None = None) -> Sampler:
+    return Guided(DiffPIR, Renoise(zeta), nfe, grid=grid, sigma_max=sigma_max, name="diffpir", uses_vjp=False)
 
 
 def main() -> None:
     """Run the study and write its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=("mixture", "gaussian"), default="mixture")
     parser.add_argument("--dim", type=int, default=8)
     parser.add_argument("--observed", type=int, default=1)
     parser.add_argument("--sigma", type=float, default=None, help="noise level; drawn with each problem if not given")
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None, help="file for the table")
     args = parser.parse_args()
 
-    made = families("mixture", args.dim, args.observed, args.sigma)
+    made = families(args.suite, args.dim, args.observed, args.sigma)
     cases = make_cases(made[0], args.repeats, args.seed)
     judges = [Judge(case, args.draws, generator(args.seed, stream(0, r, 2))) for r, case in enumerate(cases)]
     wanted = args.sampler or sampler_names()
@@ -151,8 +151,8 @@ def _row(name: str, method: Method, cases: list[Any], judges: list[Judge], args:
 
 
 def _write(args: argparse.Namespace, rows: list[dict[str, Any]], skipped: list[dict[str, Any]]) -> None:
-    setting = {k: getattr(args, k) for k in ("dim", "observed", "sigma", "nfe", "draws", "repeats", "runs", "seed")}
-    write(args.json, {**setting, "rows": rows, "skipped": skipped})
+    keys = ("suite", "dim", "observed", "sigma", "nfe", "draws", "repeats", "runs", "seed")
+    write(args.json, {k: getattr(args, k) for k in keys} | {"rows": rows, "skipped": skipped})
 
 
 if __name__ == "__main__":

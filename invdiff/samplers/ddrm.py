@@ -36,8 +36,8 @@ class DDRM:
         nfe: number of steps; the paper uses 20.
         levels: "ddpm" for steps in the time of `invdiff.schedules.ddpm`, where the paper has them, but denser at small
             levels; "even" for steps of one size from three times the prior's scale. On images "ddpm" is 1.2 dB better
-            (20 and 100 steps); on mixtures "even" is 4 to 15 % nearer to the posterior (200), for its many steps at
-            levels where modes are told apart.
+            (20 and 100 steps); on mixtures in 80 dimensions "even" is 2 to 15 % nearer to the posterior (200 steps),
+            for its many steps at levels where modes are told apart, in 8 it is 9 % nearer to 8 % farther.
 
     Source: Kawar, Elad, Ermon and Song, 2022, arXiv 2201.11793, eq. 7-8. Raises InputError, UnknownNameError for values
     out of range and for operators without a spectrum.
