@@ -47,12 +47,21 @@ def test_an_interval_of_an_angle_means_the_same_wherever_it_is_written(interval:
     assert torch.equal(inside(s, [found]), expected)
 
 
+@pytest.mark.parametrize("interval", [(0.0, 2 * PI), (0.0, 7.0), (-PI, PI)])
+def test_an_interval_of_a_whole_turn_is_all_of_the_circle(interval: tuple[float, float]) -> None:
+    states = StatesConfig(a=[interval, (0.0, 1.0)], b=[(0.0, 1.0), (1.0, 2.0)])
+    (found, _) = folded(states, [2 * PI, None]).a
+    s = torch.linspace(-PI, PI - 1e-3, 97, dtype=torch.float64)[:, None]
+    assert bool(inside(s, [found]).all())
+
+
 def test_states_that_say_nothing_are_refused() -> None:
     for a, b, period, words in (
         ([(2.0, 0.0)], [(3.0, 4.0)], None, "2.0 is not below 0.0"),
         ([(0.0, 2.0)], [(1.0, 3.0)], None, "overlap"),
         ([(None, 1.0)], [(None, 0.0)], None, "overlap"),
         ([(3.0, 4.0)], [(-3.0, -2.5)], 2 * PI, "overlap"),  # 4 is -2.28
+        ([(3.0, 3.3)], [(3.05, 3.9)], 2 * PI, "overlap"),  # only about the seam
     ):
         with pytest.raises(InputError, match=words):
             folded(StatesConfig(a=a, b=b), [period])

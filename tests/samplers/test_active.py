@@ -33,6 +33,7 @@ from invdiff.priors.gaussian import GaussianPrior
 from invdiff.priors.mixture import GaussianMixturePrior
 from invdiff.random import generator
 from invdiff.samplers.active import Active, load_order
+from invdiff.samplers.active.run import Run
 from invdiff.solvers import DPMpp2M
 from invdiff.units import rescale
 from invdiff.validation.linear_gaussian import posterior
@@ -262,6 +263,46 @@ def test_relative_units() -> None:
     done = Active(budget=8, initial=(4, 3, 5), nfe=8, inner=4).run(instrument, candidates, InUnits(), 8, progress=False)
     mean = torch.from_numpy(done.posterior.mean().values)
     assert float((mean - truth).abs().square().sum() / truth.abs().square().sum()) < 0.1
+
+
+def test_particles_are_lifted_by_scales_of_the_prior() -> None:
+    prior, op, noise, candidates = columns_problem()
+    truth = prior.sample(1, generator(0))[0]
+    covariance = prior.directions * prior.variances @ prior.directions.mH
+    large = GaussianPrior(prior.mean, 100 * covariance, "complex")
+    runs = [
+        Active(policy=LogDet(), budget=6, nfe=8, inner=6).run(
+            Simulator(c * truth, op, Gaussian(c * 0.3), generator(1)), candidates, p, 16, progress=False
+        )
+        for c, p in ((1.0, prior), (10.0, large))
+    ]
+    assert runs[0].order == runs[1].order
+    assert runs[0].entropy == pytest.approx(runs[1].entropy, rel=1e-3)
+
+
+def test_particles_follow_the_unit() -> None:
+    _, op, noise, candidates = columns_problem()
+    instrument = Simulator(torch.zeros(1, 8, 8, dtype=torch.complex64), op, noise, generator(1))
+    plan = Belief.plan(candidates, (), 8)
+    run = Run(Active(budget=8), instrument, candidates, InUnits(), 4, 0, torch.device("cpu"), False, plan, None)
+    run.y = torch.ones(1, 8, 8, dtype=torch.complex64)
+    run.order = [4]
+    x = torch.ones(4, 1, 8, 8, dtype=torch.complex64)
+    run.scaled()
+    before = run.factor
+    run.order, run._scaled = [3, 4, 5], None
+    torch.testing.assert_close(run.like_before(x), x * run.factor / before)
+    assert run.factor != before
+
+
+def test_noise_of_its_own_for_every_datum_goes_with_it() -> None:
+    op = ParallelCT((6, 6), torch.arange(8) * torch.pi / 8, 9)
+    prior = GaussianPrior(torch.zeros(1, 6, 6), torch.eye(36))
+    sigma = torch.linspace(0.1, 0.8, 8)[:, None].expand(8, 9)
+    instrument = Simulator(prior.sample(1, generator(0))[0], op, Gaussian(sigma), generator(1))
+    done = Active(policy=Random(), budget=3, nfe=4).run(instrument, Candidates.along(op, 0), prior, 4, progress=False)
+    kept = torch.as_tensor(done.measurement.noise.sigma)  # type: ignore[attr-defined]
+    torch.testing.assert_close(kept, sigma[sorted(done.order)])
 
 
 def test_scale_of_a_singular_problem() -> None:
