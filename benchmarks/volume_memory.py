@@ -5,9 +5,11 @@
 
 A procedural head of N^3 voxels under 8 views goes through `dds3d` with the shipped prior for one step, five conjugate
 gradients in it: memory does not depend on how many there are. `--views` and `--steps` ask for more. ``runs[]``: size,
-memory_mib (the budget), steps, peak_memory_mib, within, seconds, slices_at_once, half. ``half[]``: for each shipped
-prior, half precision and sigma, how far the denoised image moves and what the network's own error is (root mean
-square, in units of sigma), what that costs in dB, and milliseconds per image on one thread.
+memory_mib (the budget), steps, peak_memory_mib, within, seconds, slices_at_once, half. ``reconstructions[]``: whole
+runs of `reconstruct` with draws and maps, of k-space and with the network's gradient, each with 5 % more than the least
+budget that is accepted (least_mib). ``half[]``: for each shipped prior, half precision and sigma, how far the denoised
+image moves and what the network's own error is (root mean square, in units of sigma), what that costs in dB, and
+milliseconds per image on one thread.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from typing import Any
 
 from record import best, write
 
+# kind, size, coils, draws, method
+WHOLE = (("mri", 96, 8, 2, "dds3d"), ("mri", 64, 2, 8, "dds3d"), ("ct", 96, 0, 2, "mmps"))
 # size, budget, steps, views, beam
 RUNS = ((128, "2GiB", 1, 8, "cone"), (256, "4GiB", 1, 8, "parallel"))
 
@@ -79,6 +83,53 @@ def run(size: int, memory: str, steps: int, views: int, beam: str, half: str) ->
     }  # fmt: skip
 
 
+def whole(kind: str, size: int, coils: int, draws: int, method: str, half: str) -> dict[str, Any]:
+    """A run of `reconstruct` under hardly more than the least budget it accepts, in this process."""
+    import torch
+
+    from invdiff.cli.memory import peak_memory_mib
+    from invdiff.errors import InputError
+    from invdiff.measurement import Measurement
+    from invdiff.noise import Gaussian
+    from invdiff.operators.ct import ParallelCT
+    from invdiff.operators.mri.volumes import MRI3D
+    from invdiff.priors.loading import load_prior
+    from invdiff.priors.slices import on_slices
+    from invdiff.reconstruction import Settings, reconstruct
+    from invdiff.units import held_beside
+
+    n, rng = size, torch.Generator().manual_seed(0)
+    if kind == "mri":
+        maps = torch.randn(coils, n, n, n, dtype=torch.complex64, generator=rng) / math.sqrt(coils)
+        operator: Any = MRI3D(maps, torch.rand(n, n, 1, generator=rng) < 0.25)
+        x = torch.randn(1, 1, n, n, n, dtype=torch.complex64, generator=rng)
+    else:
+        operator = ParallelCT((n, n, n), torch.arange(8) * (math.pi / 8), (n, math.ceil(1.5 * n)), unit="pixel")
+        x = torch.rand(1, 1, n, n, n, generator=rng)
+    y = operator.forward(x)[0]
+    measurement = Measurement(y, operator, Gaussian(0.01 * float(y.abs().max())))
+    del x, y
+    prior, shape = load_prior("mri" if kind == "mri" else "generic", half=half), tuple(operator.domain_shape)
+    least, beside = 1 << 28, held_beside(measurement, draws)
+    while True:
+        try:
+            on_slices(prior, shape, operator.domain, least, gradient=method == "mmps", beside=beside)
+            break
+        except InputError:
+            least = math.ceil(1.01 * least)
+    budget = math.ceil(1.05 * least)
+    settings = Settings(method=method, prior=prior, draws=draws, nfe=1, memory=budget, alone=True, progress=False)
+    began = time.perf_counter()
+    reconstruct(measurement, settings)
+    peak = peak_memory_mib()
+    assert peak is not None
+    return {
+        "kind": kind, "size": n, "coils": coils, "draws": draws, "method": method, "half": half, "least_mib": least / 2**20,
+        "memory_mib": budget / 2**20, "beside_mib": beside / 2**20, "peak_memory_mib": peak,
+        "within": peak <= budget / 2**20, "seconds": time.perf_counter() - began,
+    }  # fmt: skip
+
+
 def precision() -> list[dict[str, Any]]:
     """What half precision does to the shipped priors, and what it saves: 128 x 128 heads that no training saw."""
     import torch
@@ -123,23 +174,37 @@ def main() -> None:
     args = parser.parse_args()
     if args.one:
         options = json.loads(args.one)
-        Path(options.pop("to")).write_text(json.dumps(run(**options)), encoding="utf-8")
+        to = Path(options.pop("to"))
+        to.write_text(json.dumps((whole if "kind" in options else run)(**options)), encoding="utf-8")
         return
-    content: dict[str, Any] = {"half": precision() if args.only is None and not args.no_precision else [], "runs": []}
+    content: dict[str, Any] = {"half": precision() if args.only is None and not args.no_precision else []}
+    content |= {"runs": [], "reconstructions": []}
     write(args.json, content)
     for size, memory, steps, views, beam in RUNS:
         if args.only not in (None, size):
             continue
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "run.json"
-            options = {"size": size, "memory": memory, "beam": beam, "half": args.half}
-            options |= {"steps": args.steps or steps, "views": args.views or views}
-            subprocess.run([sys.executable, __file__, "--one", json.dumps(options | {"to": str(file)})], check=True)
-            content["runs"].append(json.loads(file.read_text(encoding="utf-8")))
-        print(content["runs"][-1], flush=True)
+        options = {"size": size, "memory": memory, "beam": beam, "half": args.half}
+        content["runs"].append(_apart(options | {"steps": args.steps or steps, "views": args.views or views}))
         write(args.json, content)
-    if not all(r["within"] for r in content["runs"]):
+    for kind, size, coils, draws, method in WHOLE:
+        if args.only not in (None, size):
+            continue
+        options = {"kind": kind, "size": size, "coils": coils, "draws": draws, "method": method}
+        options["half"] = args.half
+        content["reconstructions"].append(_apart(options))
+        write(args.json, content)
+    if not all(r["within"] for r in content["runs"] + content["reconstructions"]):
         raise SystemExit("a run went beyond its budget")
+
+
+def _apart(options: dict[str, Any]) -> dict[str, Any]:
+    """One run in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "run.json"
+        subprocess.run([sys.executable, __file__, "--one", json.dumps(options | {"to": str(file)})], check=True)
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    print(found, flush=True)
+    return found
 
 
 if __name__ == "__main__":

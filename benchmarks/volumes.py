@@ -75,15 +75,6 @@ class Clocked(SlicePrior):
         Clocked.seconds += self._now(x) - began
         return out
 
-    def fitted(self, shape: tuple[int, ...], memory: int) -> SlicePrior:
-        return Clocked(self.plane, self.axis, super().fitted(shape, memory).chunk)
-
-    def along(self, axis: int) -> SlicePrior:
-        return Clocked(self.plane, axis, self.chunk)
-
-    def to(self, target: Any) -> SlicePrior:
-        return Clocked(self.plane.to(target), self.axis, self.chunk)
-
     @staticmethod
     def _now(x: Tensor) -> float:
         if x.is_cuda:

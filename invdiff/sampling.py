@@ -29,7 +29,7 @@ from invdiff.samplers.named import sampler as named_sampler
 from invdiff.solvers.base import Solver
 from invdiff.trust.expectation import expectation
 from invdiff.trust.words import data_fit, warnings_of
-from invdiff.units import in_memory, rescale
+from invdiff.units import held_beside, in_memory, rescale
 
 __all__ = ["pick_device", "sample"]
 
@@ -118,7 +118,10 @@ def sample(
     method = named_sampler(sampler, nfe, solver, measurement)
     measurement = in_memory(measurement, memory)
     op = measurement.operator
-    prior = on_slices(prior, tuple(op.domain_shape), op.domain, memory)
+    prior = on_slices(
+        prior, tuple(op.domain_shape), op.domain, memory, gradient=method.uses_vjp,
+        beside=held_beside(measurement, draws),
+    )  # fmt: skip
     target = pick_device(device, measurement)
     prior = prior.to(target)
     began = time.monotonic()

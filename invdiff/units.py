@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from invdiff.errors import InputError
@@ -13,7 +15,10 @@ from invdiff.operators.ct.streamed import streamed
 from invdiff.priors.base import Hounsfield, Prior, Units
 from invdiff.priors.textured import Textured
 
-__all__ = ["in_memory", "rescale", "with_texture"]
+__all__ = ["held_beside", "in_memory", "rescale", "with_texture"]
+
+_KSPACE = 16  # of the size of y, where data are complex: what coils and transforms hold at their worst
+_DRAW = 12  # of the size of x, for every draw: means, intervals and maps in the end
 
 
 def rescale(measurement: Measurement, prior: Prior) -> tuple[Measurement, float]:
@@ -79,6 +84,13 @@ def in_memory(measurement: Measurement, memory: int) -> Measurement:
         return measurement
     m = measurement
     return Measurement(m.y, smaller, m.noise, m.coords, m.meta, m.batched)
+
+
+def held_beside(measurement: Measurement, draws: int) -> int:
+    """Bytes that a run of that many draws holds beside one x in the making: data, and what becomes of the draws."""
+    op, y = measurement.operator, measurement.y
+    x = math.prod(op.domain_shape) * (2 if op.domain == "complex" else 1) * y.real.element_size()
+    return (_KSPACE if y.is_complex() else 1) * y.nbytes + _DRAW * draws * measurement.n_problems * x
 
 
 def with_texture(prior: Prior, measurement: Measurement, multiple: float) -> Prior:

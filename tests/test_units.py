@@ -8,12 +8,13 @@ import invdiff
 from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
-from invdiff.operators.matrix import Identity
+from invdiff.operators.matrix import Identity, Matrix
+from invdiff.operators.mri.sense import MRI
 from invdiff.posterior import Posterior
 from invdiff.priors.base import CallablePrior, Hounsfield, Units
 from invdiff.priors.textured import Textured
 from invdiff.simulation.file_unit import file_unit, in_file_unit
-from invdiff.units import rescale, with_texture
+from invdiff.units import held_beside, rescale, with_texture
 
 
 def measured(sigma: float | torch.Tensor) -> Measurement:
@@ -61,3 +62,13 @@ def test_hounsfield_units_are_known_not_estimated() -> None:
     assert factor == pytest.approx(20)  # water, 0.02 in 1/mm, becomes 0.4
     assert torch.allclose(scaled.y, 20 * given.y)
     assert scaled.noise.sigma == pytest.approx(6.0)  # type: ignore[attr-defined]
+
+
+def test_data_and_draws_are_counted_beside_an_image_in_the_making() -> None:
+    maps = torch.ones(2, 3, 4, 5, dtype=torch.complex64)
+    op = MRI(maps[:, None], torch.ones(4, 5, dtype=torch.bool))
+    y = torch.zeros(2, 3, 4, 5, dtype=torch.complex64)
+    counted = held_beside(Measurement(y, op, Gaussian(1.0), batched=True), 7)
+    assert counted == 16 * 2 * 3 * 20 * 8 + 12 * 7 * 2 * 20 * 8
+    real = held_beside(Measurement(torch.zeros(3), Matrix(torch.ones(3, 6)), Gaussian(1.0)), 7)
+    assert real == 3 * 4 + 12 * 7 * 6 * 4

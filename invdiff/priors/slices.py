@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from invdiff.errors import InputError, ShapeError
 from invdiff.priors.base import Prior
 
 __all__ = ["SlicePrior", "on_slices"]
 
-_PER_PIXEL = 250  # numbers that a network keeps for a pixel while it denoises
+_PER_PIXEL, _WITH_GRADIENT = 250, 1500  # numbers that a network keeps for a pixel while it denoises
 _VOLUMES = 16  # of the size of x: what sampler, solver and projector hold at their worst
 _PROCESS = 700 << 20  # interpreter and libraries
 _MOST = 64  # slices at once; more are not faster
@@ -47,27 +48,32 @@ class SlicePrior(Prior):
 
     def along(self, axis: int, shape: tuple[int, ...]) -> SlicePrior:
         """The same prior on the slices of x, of that shape, along another axis, as many pixels at once."""
-        out = SlicePrior(self.plane, axis, self.chunk)
+        out = type(self)(self.plane, axis, self.chunk)
         if self.chunk is not None:
             at_once = self.chunk * math.prod(self._slice(shape)[1:])
             out.chunk = max(1, at_once // math.prod(out._slice(shape)[1:]))
         return out
 
-    def fitted(self, shape: tuple[int, ...], memory: int) -> SlicePrior:
+    def fitted(self, shape: tuple[int, ...], memory: int, *, gradient: bool = False, beside: int = 0) -> SlicePrior:
         """The same prior with as many slices at once as fit `memory` bytes beside what else a run holds.
+
+        Args:
+            shape: of x. memory: bytes. gradient: whether the network's gradient is taken. beside: bytes that are held
+                beside one x in the making, see `invdiff.units.held_beside`.
 
         Raises:
             InputError: not one slice fits; the message says how much is needed.
         """
         pixels, slices = math.prod(self._slice(shape)[1:]), shape[1 + self.axis]
-        fixed = _PROCESS + _VOLUMES * math.prod(shape) * (8 if self.domain == "complex" else 4)
-        each = 4 * _PER_PIXEL * pixels
+        fixed = _PROCESS + beside + _VOLUMES * math.prod(shape) * (8 if self.domain == "complex" else 4)
+        each = 4 * (_WITH_GRADIENT if gradient else _PER_PIXEL) * pixels
         if fixed + each > memory:
             need = (fixed + each) / 2**30
             raise InputError(
-                f"memory is {memory / 2**30:.3g} GiB; a volume of {' x '.join(map(str, shape[1:]))} needs {need:.3g}"
+                f"memory is {memory / 2**30:.3g} GiB; a volume of {' x '.join(map(str, shape[1:]))} needs {need:.3g},"
+                f" {beside / 2**30:.3g} of them for its data and draws"
             )
-        return SlicePrior(self.plane, self.axis, min(slices, _MOST, (memory - fixed) // each))
+        return type(self)(self.plane, self.axis, min(slices, _MOST, (memory - fixed) // each))
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return ``E[x0 | x0 + sigma n = x]`` for x ``(N, C, *spatial)``, slice by slice."""
@@ -76,10 +82,14 @@ class SlicePrior(Prior):
         flat = apart.reshape(n * slices, *apart.shape[2:])
         levels = sigma if len(sigma) == 1 else sigma.repeat_interleave(slices)
         size = self.chunk or len(flat)
-        done = [
-            self.plane.denoise(flat[i : i + size], levels if len(levels) == 1 else levels[i : i + size])
-            for i in range(0, len(flat), size)
-        ]
+        # The network's graph of all slices fits no memory: each chunk's is built when its gradient is asked for.
+        anew = size < len(flat) and torch.is_grad_enabled() and flat.requires_grad
+        done = []
+        for i in range(0, len(flat), size):
+            part = flat[i : i + size], levels if len(levels) == 1 else levels[i : i + size]
+            done.append(
+                checkpoint(self.plane.denoise, *part, use_reentrant=False) if anew else self.plane.denoise(*part)
+            )
         out = done[0] if len(done) == 1 else torch.cat(done)
         return out.reshape(n, slices, *out.shape[1:]).movedim(1, 2 + self.axis).contiguous()
 
@@ -90,7 +100,7 @@ class SlicePrior(Prior):
 
     def to(self, target: torch.device | str | torch.dtype) -> Prior:
         """Return the prior on a device or in a precision."""
-        return SlicePrior(self.plane.to(target), self.axis, self.chunk)
+        return type(self)(self.plane.to(target), self.axis, self.chunk)
 
     def describe(self) -> dict[str, Any]:
         """The inner prior's; the axis and, since they change the last bits, slices at once."""
@@ -102,10 +112,13 @@ class SlicePrior(Prior):
         return (*shape[: 1 + self.axis], *shape[2 + self.axis :])
 
 
-def on_slices(prior: Prior, shape: tuple[int, ...], domain: str, memory: int) -> Prior:
+def on_slices(
+    prior: Prior, shape: tuple[int, ...], domain: str, memory: int, *, gradient: bool = False, beside: int = 0
+) -> Prior:
     """Return a prior for events of that shape: one of images stands for the slices (along z) of a volume.
 
-    Priors that accept the shape are returned as they are, but for the chunk of a `SlicePrior` without one.
+    Priors that accept the shape are returned as they are, but for the chunk of a `SlicePrior` without one, see its
+    `fitted`.
 
     Raises:
         ShapeError, DTypeError: the prior fits neither x nor its slices. InputError: too little memory.
@@ -118,5 +131,5 @@ def on_slices(prior: Prior, shape: tuple[int, ...], domain: str, memory: int) ->
         prior = SlicePrior(prior)
         prior.check(shape, domain)
     if isinstance(prior, SlicePrior) and prior.chunk is None:
-        prior = prior.fitted(shape, memory)
+        prior = prior.fitted(shape, memory, gradient=gradient, beside=beside)
     return prior

@@ -28,6 +28,7 @@ from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
 from invdiff.simulation.case import Case
 from invdiff.trust.words import held_out_warning
+from invdiff.units import held_beside
 from invdiff.validation.holdout import score
 
 __all__ = ["reconstruct"]
@@ -111,7 +112,10 @@ def _chosen(measurement: Measurement, settings: Settings) -> tuple[Sampler, Prio
         as_prior(load_prior(prior) if isinstance(prior, (str, Path)) else prior),
     )
     operator = measurement.operator
-    on_slices(chosen[1], tuple(operator.domain_shape), operator.domain, settings.memory)  # raises where it cannot be
+    on_slices(  # raises where it cannot be
+        chosen[1], tuple(operator.domain_shape), operator.domain, settings.memory, gradient=chosen[0].uses_vjp,
+        beside=held_beside(measurement, settings.draws),
+    )  # fmt: skip
     return chosen
 
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from invdiff.bridges.internal_coordinates import Chart, ChartEnergy, ChartVariable, tree
+from invdiff.bridges.target import Target
 from invdiff.energies.analytic import pair_distances
 from invdiff.energies.base import FromPotential
 from invdiff.errors import InputError
+from invdiff.molecules.parts import charted
 
 # Butane-like: C0-C1-C2-C3, a methyl on C3 (4, 5, 6) and single atoms on C1 and C2 of different elements.
 BONDS = [(0, 1), (1, 2), (2, 3), (3, 4), (3, 5), (3, 6), (1, 7), (2, 8)]
@@ -100,6 +102,23 @@ def test_impossible_coordinates_have_no_energy_and_spoil_no_other() -> None:
     q[0, 0] = -1e4  # a negative bond length
     u, force = ChartEnergy(springs, chart, 2.5)(q)
     assert not torch.isfinite(u[0]) and torch.isfinite(u[1]) and torch.isfinite(force[1]).all()
+
+
+def test_failures_in_the_chart_count_for_the_molecule() -> None:
+    class End:
+        period, units = (None,), ("nm",)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x[:, 0] - x[:, 3]).norm(dim=1, keepdim=True)
+
+    x = molecules()
+    chart = Chart(x, BONDS, SYMBOLS)
+    target = Target(FromPotential(lambda z: pair_distances(z).sum(1), (9, 3), "kJ/mol"), 2.5, End())
+    q = chart.encode(x[:3])
+    q[1, 0] = -1e4
+    inner = charted(target, chart)
+    inner.evaluate(q)
+    assert inner.failed == target.failed == 1
 
 
 def test_rotors_fold_and_windows_cut_where_told() -> None:

@@ -217,6 +217,8 @@ def test_warnings_say_what_is_wrong() -> None:
     off.draws["s"] = -torch.ones(100, 1)
     off.draws["s"][:5] = 1
     assert any("sampler is off" in w for w in judge_seed(config, off)["warnings"])
+    off.draws["s"] = -off.draws["s"]  # and the other way
+    assert any("sampler is off" in w for w in judge_seed(config, off)["warnings"])
     few = chains(torch.full((200,), 0.97))
     few.draws["s"] = (torch.arange(100) < 50).float()[:, None] * 2 - 1  # 1 to 1 where the chains have 1 to 30
     assert any("sampler is off" in w for w in judge_seed(config, few)["warnings"])

@@ -65,6 +65,35 @@ def test_chunks_follow_the_memory():
     assert small is not None and large is not None and 1 <= small < large <= 64
     with pytest.raises(InputError, match="needs 1.7"):
         SlicePrior(plane).fitted(shape, 1 << 30)
+    with pytest.raises(InputError, match="needs 4.7.*, 3 of them for its data and draws"):
+        SlicePrior(plane).fitted(shape, 2 << 30, beside=3 << 30)
+    graph = SlicePrior(plane).fitted(shape, 4 << 30, gradient=True).chunk
+    assert graph is not None and 0 <= large / graph - 1500 / 250 < 1
+
+
+@pytest.mark.parametrize("chunk", [1, 2, None])
+def test_gradients_are_the_same_however_many_slices_go_at_once(chunk):
+    weight = torch.linspace(0.2, 1, 5)[:, None] * torch.linspace(1, 2, 4)
+    calls = []
+
+    def denoise(x, sigma):
+        calls.append(len(x))
+        return torch.tanh(weight * x) / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+    plane = CallablePrior(denoise, "real", 1e-2, 40.0, 1.0)
+    x = torch.randn(2, 1, 3, 5, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    found = SlicePrior(plane, chunk=chunk).denoise(x, torch.tensor([0.5, 2.0]))
+    before = list(calls)
+    for seed in (1, 2):  # more than one gradient of one evaluation, as `mmps` takes
+        v = torch.randn(found.shape, generator=torch.Generator().manual_seed(seed))
+        (grad,) = torch.autograd.grad(found, x, v, retain_graph=True)
+        slope = weight * (1 - torch.tanh(weight * x.detach()) ** 2)
+        torch.testing.assert_close(grad, slope * v / torch.tensor([1.25, 5.0]).reshape(2, 1, 1, 1, 1))
+    assert len(calls) == len(before) * (1 if chunk is None else 3)  # built anew for each gradient
+    calls.clear()
+    with torch.no_grad():
+        SlicePrior(plane, chunk=chunk).denoise(x, torch.tensor([0.5]))
+    assert calls == before
 
 
 class Flat(Prior):

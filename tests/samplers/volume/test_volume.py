@@ -123,6 +123,12 @@ def test_coherent_noise(axis):
 def test_coherent_noise_of_few_slices_and_pixels():
     two = SliceNoise(Streams(0, [0]), 2, "slerp").normal(torch.empty(1, 1, 2, 50, 50))[0, 0]
     assert abs(float((two[0] * two[1]).mean())) < 0.06 and not torch.equal(two[0], two[1])  # the anchors themselves
+    like = torch.empty(4, 1, 6, 2, 2)  # few pixels: anchors at angles of all kinds
+    path, anchors = (
+        SliceNoise(Streams(0, range(4)), 2, "slerp").normal(like),
+        Streams(0, range(4)).normal(like[:, :, :2]),
+    )
+    torch.testing.assert_close(path[:, :, [0, -1]], anchors)
     one = SliceNoise(Streams(0, range(500)), 2, "slerp").normal(torch.empty(500, 1, 5, 1, 1))
     assert float(one.abs().max()) < 6  # two numbers always point the same way, or against
 
