@@ -41,8 +41,9 @@ from invdiff.schedules import Grid, ddpm, karras
 from invdiff.solvers import Renoise
 from invdiff.validation.judge import Judge
 from invdiff.validation.sampler_problem import Counting
-from invdiff.validation.study import average, equal_weights, make_cases, pool, stream, whole_units
+from invdiff.validation.study import average, make_cases, pool, stream, whole_units
 from invdiff.validation.suites import families
+from invdiff.validation.weighted import equal_weights
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from peers import Method, azula_methods, deepinv_methods  # noqa: E402

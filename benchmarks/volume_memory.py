@@ -124,8 +124,8 @@ def whole(kind: str, size: int, coils: int, draws: int, method: str, half: str) 
     peak = peak_memory_mib()
     assert peak is not None
     return {
-        "kind": kind, "size": n, "coils": coils, "draws": draws, "method": method, "half": half, "least_mib": least / 2**20,
-        "memory_mib": budget / 2**20, "beside_mib": beside / 2**20, "peak_memory_mib": peak,
+        "kind": kind, "size": n, "coils": coils, "draws": draws, "method": method, "half": half,
+        "least_mib": least / 2**20, "memory_mib": budget / 2**20, "beside_mib": beside / 2**20, "peak_memory_mib": peak,
         "within": peak <= budget / 2**20, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 

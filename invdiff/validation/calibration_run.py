@@ -15,6 +15,7 @@ from invdiff.validation.calibration import tarp, uniformity
 from invdiff.validation.case import Case
 from invdiff.validation.importance import prior_dtype
 from invdiff.validation.linear_gaussian import components
+from invdiff.validation.weighted import equal_weights
 
 __all__ = ["calibrate"]
 
@@ -38,7 +39,7 @@ def calibrate(method: Sampler, case: Case, problems: int, stream: int, seed: int
         Measurement(y, op, case.measurement.noise, batched=True),
         case.prior, method, count, seed=seed + 1, device="cpu", progress=False,
     )  # fmt: skip
-    x = torch.from_numpy(found.draws.to_numpy().copy())
+    x = equal_weights(found, rng)
     numbers, known = _numbers(case, x.flatten(0, 1)), _numbers(case, truth)
     ranks = sbc_ranks(known, numbers.reshape(count, problems, -1))
     judged = [uniformity(ranks[:, k], count, rng) for k in range(ranks.shape[1])]

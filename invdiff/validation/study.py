@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from invdiff.errors import InputError, InvdiffError
-from invdiff.posterior import Posterior
 from invdiff.random import generator
 from invdiff.samplers.base import Sampler
 from invdiff.samplers.named import sampler as named_sampler
@@ -22,8 +20,9 @@ from invdiff.validation.judge import Judge
 from invdiff.validation.sampler_suite import maker
 from invdiff.validation.suites import Family
 from invdiff.validation.targets import imported
+from invdiff.validation.weighted import equal_weights
 
-__all__ = ["Study", "average", "equal_weights", "make_cases", "pool", "run_study", "whole_units"]
+__all__ = ["Study", "average", "make_cases", "pool", "run_study", "whole_units"]
 
 Tell = Callable[[str, int], None]
 MEASURES = (
@@ -112,17 +111,6 @@ def pool(found: Sequence[dict[str, float]]) -> dict[str, float]:
         out[key] = math.sqrt(max(value, 0.0)) if not math.isnan(value) else math.nan
         out[f"{key}_se"] = error / (2 * max(out[key], math.sqrt(error))) if error > 0 else error
     return out
-
-
-def equal_weights(posterior: Posterior, rng: torch.Generator) -> Tensor:
-    """Draws as a tensor; weighted ones are resampled (systematically) to as many of equal weight."""
-    draws = torch.from_numpy(posterior.draws.to_numpy().copy())
-    if "log_weight" not in posterior.dataset:
-        return draws
-    weights = torch.from_numpy(posterior.weights.to_numpy().copy()).double()
-    n = len(draws)
-    places = (torch.arange(n, dtype=torch.float64) + torch.rand(1, generator=rng, dtype=torch.float64)) / n
-    return draws[torch.searchsorted(weights.cumsum(0), places).clamp_max(n - 1)]
 
 
 def _row(

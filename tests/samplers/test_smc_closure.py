@@ -18,8 +18,8 @@ from invdiff.samplers.smc_closure import ClosureTwist
 from invdiff.sampling import sample
 from invdiff.validation.judge import Judge
 from invdiff.validation.linear_gaussian import components
-from invdiff.validation.study import equal_weights
 from invdiff.validation.suites import families, gaussian_case
+from invdiff.validation.weighted import equal_weights
 
 
 class RealPart(LinearOperator):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from invdiff.errors import InputError
 from invdiff.guidance.base import Counts
 from invdiff.posterior import Posterior
 from invdiff.priors.gaussian import GaussianPrior
+from invdiff.random import generator
 from invdiff.solvers.base import State
 from invdiff.validation import linear_gaussian, study
 from invdiff.validation.calibration_run import calibrate
 from invdiff.validation.judge import Judge
 from invdiff.validation.suites import SUITES, families
+from invdiff.validation.weighted import equal_weights
 
 
 def rng(seed=0):
@@ -126,10 +129,44 @@ def test_weighted_draws_are_resampled():
     dataset = Posterior.from_draws(draws).dataset.assign(
         log_weight=xr.DataArray(np.where(np.arange(1000) < 500, 0.0, math.log(3.0)), dims="draw")
     )
-    found = study.equal_weights(Posterior(dataset), rng())
+    found = equal_weights(Posterior(dataset), rng())
     assert found.shape == draws.shape
     assert abs(float((found >= 500).double().mean()) - 0.75) < 2e-3  # systematic: within one draw of each
-    assert torch.equal(study.equal_weights(Posterior.from_draws(draws), rng()), draws)
+    assert torch.equal(equal_weights(Posterior.from_draws(draws), rng()), draws)
+
+
+def test_weighted_draws_of_several_problems_are_resampled_each():
+    draws = torch.arange(1000.0)[:, None, None] + torch.tensor([0.0, 5000.0])[:, None]  # (draw, problem, 1)
+    upper = torch.arange(1000)[:, None] >= 500
+    log_weight = torch.where(upper, torch.tensor([3.0, 0.25]).log(), 0.0)
+    posterior = Posterior.from_draws(draws, batched=True, log_weight=log_weight)
+    found = equal_weights(posterior, rng())[..., 0]
+    assert found.shape == (1000, 2) and bool((found[:, 1] >= 5000).all()) and bool((found[:, 0] < 1000).all())
+    shares = (found - torch.tensor([0.0, 5000.0]) >= 500).double().mean(0)
+    assert shares.tolist() == pytest.approx([0.75, 0.2], abs=2e-3)
+
+
+def test_calibration_counts_weights():
+    # Draws of a prior four times as wide, with the weights that make them the posterior's.
+    class Weighted:
+        name, unit, uses_vjp, exact_for = "weighted", 1, False, "linear-gaussian"
+
+        def __init__(self, weigh):
+            self.weigh, self.counts = weigh, Counts()
+
+        def steps(self, prior, measurement, like, rng, resume=None):
+            x = 2 * rng.normal(like)
+            log_weight = None
+            if self.weigh:
+                misfit = measurement.residual(x) / measurement.noise.sigma
+                log_weight = -(x**2).sum(1) * (1 / 2 - 1 / 8) - misfit.square().flatten(1).sum(1) / 2
+            yield State(1, 1, 0.0, x, x, log_weight=log_weight)
+
+    case = families("gaussian", 2, 1, 1.0)[0](generator(0))
+    prior = GaussianPrior(torch.zeros(2), torch.eye(2))
+    case = replace(case, prior=prior)
+    right, wrong = (calibrate(Weighted(weigh), case, 200, 1, 0, draws=255) for weigh in (True, False))
+    assert min(right["sbc_p"], right["tarp_p"]) > 0.01 and max(wrong["sbc_p"], wrong["tarp_p"]) < 1e-4
 
 
 def test_units_stay_whole():
