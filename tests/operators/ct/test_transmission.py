@@ -82,7 +82,8 @@ def test_absurd_counts_are_refused():
             Transmission(blank)
     with pytest.raises(InputError, match="electronic"):
         Transmission(10.0, electronic=-1.0)
-    with pytest.raises(InputError, match="not Hounsfield units"):
-        Transmission(1e3).sample(torch.tensor([[-1000.0, 500.0]]), generator(0))
+    for low in (-1000.0, -40.0):  # counts beyond all numbers, and those of which single ones are not told apart
+        with pytest.raises(InputError, match="not Hounsfield units"):
+            Transmission(1e3).sample(torch.tensor([[low, 500.0]]), generator(0))
     with pytest.raises(InputError, match="gaussian"):
         Transmission(10.0).whiten(torch.zeros(1, 2))
