@@ -110,7 +110,7 @@ def diffpir(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
 
 def tmpd(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
     """Row sums of the denoiser's covariance (Boys et al., 2023): two network gradients a step, any linear A."""
-    return Guided(TMPD, solver or DDIM(1.0), nfe or 100, name="tmpd", uses_vjp=True)
+    return Guided(TMPD, solver or DDIM(1.0), nfe or 100, grid=ddpm, name="tmpd", uses_vjp=True)
 
 
 def ddnm(nfe: int | None = None, solver: Solver | None = None) -> Sampler:
