@@ -51,7 +51,7 @@ class Active:
 
     Args:
         guidance: ``(prior, measurement) -> Guidance``, of particles and draws. Decisions are as good as the particles:
-            with DDS, of a third of the cost, adaptive masks of real slices lose what they gain over fixed ones.
+            with DDS, at a third of the cost, adaptive masks of real slices gain half as much over fixed ones.
         solver: see `invdiff.solvers`; DDIM(0.85) if not given.
         policy: see `invdiff.policies`; `Entropy` if not given. A policy that looks at places only takes all its groups
             at once, before any sampling (not if there is a target).
