@@ -11,6 +11,7 @@ numbers, and ``real=True`` asks for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -164,7 +165,7 @@ def lanczos(apply: Map, start: Tensor, *, iterations: int = 30) -> float:
     and in far fewer steps than `power_norm` where the spectrum is dense.
 
     Raises:
-        InputError: iterations is below 1.
+        InputError: iterations is below 1, the start is zero, or the map makes NaN or infinity.
 
     Source: C. Lanczos, J. Res. Natl. Bur. Stand. 45 (1950).
     """
@@ -172,12 +173,17 @@ def lanczos(apply: Map, start: Tensor, *, iterations: int = 30) -> float:
         raise InputError(f"lanczos got iterations = {iterations}; it expects at least 1")
     diagonal: list[float] = []
     off: list[float] = []
-    v, before, beta = start / torch.linalg.vector_norm(start), torch.zeros_like(start), 0.0
+    size = float(torch.linalg.vector_norm(start))
+    if not size > 0:
+        raise InputError("lanczos got a start of zero, or NaN; it expects a random vector")
+    v, before, beta = start / size, torch.zeros_like(start), 0.0
     for _ in range(iterations):
         w = apply(v) - beta * before
         diagonal.append(float((w * v.conj()).real.sum()))
         before, w = v, w - diagonal[-1] * v
         beta = float(torch.linalg.vector_norm(w))
+        if not math.isfinite(beta):
+            raise InputError("lanczos got a map that makes NaN or infinity of numbers")
         if beta <= 1e-6 * max(map(abs, diagonal)):  # the space is exhausted
             break
         v = w / beta

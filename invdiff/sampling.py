@@ -118,9 +118,10 @@ def sample(
     method = named_sampler(sampler, nfe, solver, measurement)
     measurement = in_memory(measurement, memory)
     op = measurement.operator
+    rows = getattr(method, "particles", 1)  # what a population method computes for each draw
     prior = on_slices(
         prior, tuple(op.domain_shape), op.domain, memory, gradient=method.uses_vjp,
-        beside=held_beside(measurement, draws),
+        beside=held_beside(measurement, draws * rows),
     )  # fmt: skip
     target = pick_device(device, measurement)
     prior = prior.to(target)
@@ -128,7 +129,6 @@ def sample(
     scaled, factor = rescale(measurement.to(target), prior)
     if batch == "auto" and isinstance(prior, SlicePrior):
         batch = 1  # one volume at a time: its slices fill the memory
-    rows = getattr(method, "particles", 1)  # what a population method computes for each draw
     chunk = (
         chunk_size(op.domain_shape, method.uses_vjp, memory // rows, prior.is_network)
         if batch == "auto"

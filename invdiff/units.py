@@ -17,7 +17,7 @@ from invdiff.priors.textured import Textured
 
 __all__ = ["held_beside", "in_memory", "rescale", "with_texture"]
 
-_KSPACE = 16  # of the size of y, where data are complex: what coils and transforms hold at their worst
+_KSPACE = 16  # of the size of y or the coil maps, where data are complex: what transforms hold at their worst
 _DRAW = 12  # of the size of x, for every draw: means, intervals and maps in the end
 
 
@@ -90,7 +90,11 @@ def held_beside(measurement: Measurement, draws: int) -> int:
     """Bytes that a run of that many draws holds beside one x in the making: data, and what becomes of the draws."""
     op, y = measurement.operator, measurement.y
     x = math.prod(op.domain_shape) * (2 if op.domain == "complex" else 1) * y.real.element_size()
-    return (_KSPACE if y.is_complex() else 1) * y.nbytes + _DRAW * draws * measurement.n_problems * x
+    data = y.nbytes
+    if y.is_complex():
+        tensors = [held.nbytes for held in op._buffers().values() if isinstance(held, torch.Tensor)]
+        data = _KSPACE * max([data, *tensors])
+    return data + _DRAW * draws * measurement.n_problems * x
 
 
 def with_texture(prior: Prior, measurement: Measurement, multiple: float) -> Prior:

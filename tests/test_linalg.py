@@ -257,5 +257,9 @@ def test_wrong_calls_are_refused():
         power_norm(a, b, iterations=0)
     with pytest.raises(InputError, match="at least 1"):
         lanczos(a, b, iterations=0)
+    with pytest.raises(InputError, match="start of zero"):
+        lanczos(a, 0 * b)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        lanczos(lambda x: x * torch.nan, b)
     with pytest.raises(InputError, match="probe"):
         hutchinson_trace(a, [])

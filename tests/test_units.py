@@ -10,6 +10,7 @@ from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity, Matrix
 from invdiff.operators.mri.sense import MRI
+from invdiff.operators.transforms import Fourier
 from invdiff.posterior import Posterior
 from invdiff.priors.base import CallablePrior, Hounsfield, Units
 from invdiff.priors.textured import Textured
@@ -72,3 +73,5 @@ def test_data_and_draws_are_counted_beside_an_image_in_the_making() -> None:
     assert counted == 16 * 2 * 3 * 20 * 8 + 12 * 7 * 2 * 20 * 8
     real = held_beside(Measurement(torch.zeros(3), Matrix(torch.ones(3, 6)), Gaussian(1.0)), 7)
     assert real == 3 * 4 + 12 * 7 * 6 * 4
+    bare = Measurement(torch.zeros(1, 4, 5, dtype=torch.complex64), Fourier((1, 4, 5)), Gaussian(1.0))
+    assert held_beside(bare, 1) == 16 * 20 * 8 + 12 * 20 * 8  # an operator that holds nothing

@@ -30,14 +30,14 @@ def fingerprint(*things: Any) -> str:
 def _add(digest: Any, thing: Any) -> None:
     if isinstance(thing, Tensor):
         array = thing.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        digest.update(f"{array.dtype} {tuple(array.shape)}".encode())
         flat = (torch.view_as_real(array) if array.is_complex() else array).flatten()
+        _begin(digest, f"{array.dtype} {tuple(array.shape)}")
         digest.update(flat.view(torch.uint8).numpy().data)
     elif isinstance(thing, np.ndarray) and not thing.dtype.hasobject:
-        digest.update(f"{thing.dtype} {thing.shape}".encode())
+        _begin(digest, f"{thing.dtype} {thing.shape}")
         digest.update(thing.tobytes())
     elif isinstance(thing, Operator):
-        digest.update(repr(thing).encode())
+        _begin(digest, repr(thing))
         try:
             held: Any = thing.state()
         except InvdiffError:  # it cannot be saved
@@ -46,14 +46,20 @@ def _add(digest: Any, thing: Any) -> None:
     elif isinstance(thing, Noise):
         _add(digest, {"noise": type(thing).__name__, **vars(thing)})
     elif isinstance(thing, dict):
+        _begin(digest, f"dict {len(thing)}")
         for key in sorted(thing, key=str):
-            digest.update(f"{key}:".encode())
+            _add(digest, key)
             _add(digest, thing[key])
     elif isinstance(thing, (list, tuple)):
-        digest.update(f"{type(thing).__name__} {len(thing)}".encode())
+        _begin(digest, f"{type(thing).__name__} {len(thing)}")
         for part in thing:
             _add(digest, part)
     elif isinstance(thing, (str, int, float, complex, bool, np.generic, type(None))):
-        digest.update(repr(thing).encode())
+        _begin(digest, repr(thing))
     else:
         raise InputError(f"a {type(thing).__qualname__} has no fingerprint; give tensors, arrays, numbers and texts")
+
+
+def _begin(digest: Any, text: str) -> None:
+    """What follows is told apart from what came before by its length."""
+    digest.update(f"{len(text)}:{text}".encode())

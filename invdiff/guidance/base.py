@@ -78,7 +78,8 @@ class Guidance:
 
         def vjp(v: Tensor) -> Tensor:
             self.counts.vjp += 1
-            (out,) = torch.autograd.grad(x0, leaf, v, retain_graph=True)
+            with torch.inference_mode(False):  # slices in chunks build their graph now
+                (out,) = torch.autograd.grad(x0, leaf, v, retain_graph=True)
             return out
 
         return x0.detach(), vjp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -26,6 +27,9 @@ class SlicePrior(Prior):
     Slices are independent: nothing is said of how x changes from one to the next. That is for the data, for a volume
     sampler (`invdiff.samplers.volume`) or for `invdiff.priors.blended.Blended`.
 
+    Where a gradient is taken, slices in chunks go through the network once more for each gradient: so much memory is
+    saved, and so many evaluations are not in `nfe`.
+
     Args:
         plane: prior of one slice, ``(C, height, width)``.
         axis: of the event after its channels, along which slices follow each other: 0 for z, or for time.
@@ -48,7 +52,7 @@ class SlicePrior(Prior):
 
     def along(self, axis: int, shape: tuple[int, ...]) -> SlicePrior:
         """The same prior on the slices of x, of that shape, along another axis, as many pixels at once."""
-        out = type(self)(self.plane, axis, self.chunk)
+        out = self._with(axis=axis)
         if self.chunk is not None:
             at_once = self.chunk * math.prod(self._slice(shape)[1:])
             out.chunk = max(1, at_once // math.prod(out._slice(shape)[1:]))
@@ -73,7 +77,7 @@ class SlicePrior(Prior):
                 f"memory is {memory / 2**30:.3g} GiB; a volume of {' x '.join(map(str, shape[1:]))} needs {need:.3g},"
                 f" {beside / 2**30:.3g} of them for its data and draws"
             )
-        return type(self)(self.plane, self.axis, min(slices, _MOST, (memory - fixed) // each))
+        return self._with(chunk=min(slices, _MOST, (memory - fixed) // each))
 
     def denoise(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Return ``E[x0 | x0 + sigma n = x]`` for x ``(N, C, *spatial)``, slice by slice."""
@@ -88,7 +92,9 @@ class SlicePrior(Prior):
         for i in range(0, len(flat), size):
             part = flat[i : i + size], levels if len(levels) == 1 else levels[i : i + size]
             done.append(
-                checkpoint(self.plane.denoise, *part, use_reentrant=False) if anew else self.plane.denoise(*part)
+                checkpoint(self.plane.denoise, *part, use_reentrant=False, preserve_rng_state=False)
+                if anew
+                else self.plane.denoise(*part)
             )
         out = done[0] if len(done) == 1 else torch.cat(done)
         return out.reshape(n, slices, *out.shape[1:]).movedim(1, 2 + self.axis).contiguous()
@@ -100,11 +106,17 @@ class SlicePrior(Prior):
 
     def to(self, target: torch.device | str | torch.dtype) -> Prior:
         """Return the prior on a device or in a precision."""
-        return type(self)(self.plane.to(target), self.axis, self.chunk)
+        return self._with(plane=self.plane.to(target))
 
     def describe(self) -> dict[str, Any]:
         """The inner prior's; the axis and, since they change the last bits, slices at once."""
         return {**self.plane.describe(), "slice_axis": self.axis, "slice_chunk": self.chunk or 0}
+
+    def _with(self, **changed: Any) -> SlicePrior:
+        out = copy.copy(self)
+        vars(out).update(changed)
+        out._adopt()
+        return out
 
     def _slice(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if len(shape) < 3 or self.axis > len(shape) - 2:

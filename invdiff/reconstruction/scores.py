@@ -38,7 +38,7 @@ def rows(
         posterior: its mean is scored under `name`.
     """
     true = _slices(truth)
-    numbers = range(len(true)) if slices is None else slices
+    numbers = slices or range(len(true))
     span = float(true.abs().max())
     ends = None
     images = dict(images)

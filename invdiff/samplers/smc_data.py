@@ -110,7 +110,8 @@ def denoise_with_vjp(prior: Prior, x: Tensor, sigma: float, counts: Counts, part
 
     def vjp(v: Tensor) -> Tensor:
         counts.vjp += particles
-        (out,) = torch.autograd.grad(x0, leaf, v, retain_graph=True)
+        with torch.inference_mode(False):  # slices in chunks build their graph now
+            (out,) = torch.autograd.grad(x0, leaf, v, retain_graph=True)
         return out
 
     return x0.detach(), vjp

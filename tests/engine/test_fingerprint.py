@@ -9,6 +9,7 @@ from invdiff.errors import InputError
 from invdiff.noise import Gaussian
 from invdiff.operators import Matrix, PointSensors
 from invdiff.operators.base import LinearOperator
+from invdiff.operators.ct import ParallelCT
 
 REGISTERED = sorted(entry_points(group="invdiff.operators"), key=lambda p: p.name)
 
@@ -21,6 +22,10 @@ def rng(seed=0):
 def test_an_operator_is_known_again(point):
     one, same = (point.load().example(rng()) for _ in range(2))
     assert fingerprint(one) == fingerprint(same)
+
+
+def tomograph(*centre):
+    return ParallelCT((8, 8), torch.arange(4) * 0.7, 12, image_centre=centre, truncated=True)
 
 
 CHANGES = {
@@ -39,6 +44,9 @@ CHANGES = {
     "list": ([1, 2], [2, 1]),
     "nesting": ([[1], 2], [1, [2]]),
     "nothing": (None, 0),
+    "digits": ([1, 23], [12, 3]),
+    "levels": ({"a": {"b": 1}, "c": 2}, {"a": {"b": 1, "c": 2}}),
+    "centre": (tomograph(1.0, 12.5), tomograph(1.01, 2.5)),
     "noise": (Gaussian(0.1), Gaussian(0.2)),
     "operator": (Matrix(torch.eye(2)), Matrix(2 * torch.eye(2))),
     "scaled": (Matrix(torch.eye(2)), 2.0 * Matrix(torch.eye(2))),

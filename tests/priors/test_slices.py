@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from invdiff.errors import InputError, ShapeError
+from invdiff.guidance.base import Guidance
 from invdiff.priors.base import CallablePrior, Prior
 from invdiff.priors.blended import Blended
 from invdiff.priors.gaussian_field import GaussianFieldPrior, matern
@@ -90,6 +91,10 @@ def test_gradients_are_the_same_however_many_slices_go_at_once(chunk):
         slope = weight * (1 - torch.tanh(weight * x.detach()) ** 2)
         torch.testing.assert_close(grad, slope * v / torch.tensor([1.25, 5.0]).reshape(2, 1, 1, 1, 1))
     assert len(calls) == len(before) * (1 if chunk is None else 3)  # built anew for each gradient
+    with torch.inference_mode():  # as the engine runs what declares no gradient
+        guidance = Guidance(SlicePrior(plane, chunk=chunk), None)  # type: ignore[arg-type]
+        x0, vjp = guidance.denoise_with_vjp(x.detach()[:1], 0.5)
+        torch.testing.assert_close(vjp(torch.ones_like(x0)), slope[:1] / 1.25)
     calls.clear()
     with torch.no_grad():
         SlicePrior(plane, chunk=chunk).denoise(x, torch.tensor([0.5]))

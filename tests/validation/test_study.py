@@ -142,6 +142,8 @@ def test_weighted_draws_of_several_problems_are_resampled_each():
     posterior = Posterior.from_draws(draws, batched=True, log_weight=log_weight)
     found = equal_weights(posterior, rng())[..., 0]
     assert found.shape == (1000, 2) and bool((found[:, 1] >= 5000).all()) and bool((found[:, 0] < 1000).all())
+    with pytest.raises(InputError, match="nothing to resample"):
+        equal_weights(Posterior.from_draws(draws, batched=True, log_weight=log_weight.log() * torch.inf), rng())
     shares = (found - torch.tensor([0.0, 5000.0]) >= 500).double().mean(0)
     assert shares.tolist() == pytest.approx([0.75, 0.2], abs=2e-3)
 
