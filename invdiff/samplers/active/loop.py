@@ -15,8 +15,8 @@ from invdiff.guidance.mmps import MMPS
 from invdiff.measurement import Measurement
 from invdiff.policies import Belief, Candidates, Entropy, Instrument, Policy
 from invdiff.priors.base import Prior
-from invdiff.samplers.active.result import Acquisition, Decision, finished
-from invdiff.samplers.active.run import Run
+from invdiff.samplers.active.result import Acquisition, Decision
+from invdiff.samplers.active.run import Run, finished
 from invdiff.solvers.base import Solver, State
 from invdiff.solvers.ddim import DDIM
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -15,10 +14,7 @@ from invdiff.measurement import Measurement
 from invdiff.policies import Candidates
 from invdiff.posterior import Posterior
 
-if TYPE_CHECKING:
-    from invdiff.samplers.active.run import Run
-
-__all__ = ["Acquisition", "Decision", "finished", "load_order", "save_order"]
+__all__ = ["Acquisition", "Decision", "load_order", "save_order"]
 
 
 @dataclass(frozen=True)
@@ -84,47 +80,6 @@ class Acquisition:
     def save(self, path: str | Path) -> Path:
         """Write mask, order and entropies as ``.npz``: `load_order` reads it, and so does ``invdiff acquire``."""
         return save_order(path, self.order, self.mask, self.entropy)
-
-
-def finished(run: Run, x: Tensor, seconds: float) -> Acquisition:
-    """Gather a run's results; x are the draws in the prior's unit."""
-    belief = run.belief.of_particles(x, run.operator, run.noise.scaled(run.factor))
-    x = x / run.factor
-    if run.operator.support is not None:
-        x = x * run.operator.support
-    decided = [d for d in run.decisions if d.groups]
-    entropy = [d.entropy for d in run.decisions] + [belief.entropy]
-    uncertainty = [d.uncertainty for d in run.decisions] + [belief.uncertainty]
-    measurement = run.measurement
-    between = run.between(seconds)
-    diagnostics: dict[str, Any] = {
-        "nfe": run.counts.nfe,
-        "vjp": run.counts.vjp,
-        "seconds": round(seconds, 3),
-        "seconds_per_decision": between,
-        "policy_seconds": sum(d.seconds for d in decided) / max(1, len(decided)),
-        "entropy": entropy,
-        "uncertainty": uncertainty,
-        "order": run.order,
-    }
-    if measurement.count:
-        diagnostics["chi2_ratio"] = float(measurement.chi2(x).mean()) / measurement.count
-    options = run.options
-    posterior = Posterior.from_draws(
-        x,
-        coords=measurement.coords,
-        attrs={
-            "sampler": options.name, "policy": options.policy.name, "mode": options.mode, "seed": run.seed,
-            "budget": options.budget, "operator": repr(measurement.operator), "scale_to_prior_unit": run.factor,
-            **measurement.attributes(),
-            **run.bare.describe(),
-        },
-        diagnostics=diagnostics,
-    )  # fmt: skip
-    return Acquisition(
-        posterior, measurement, run.candidates.mask(run.order), run.order, len(run.plan.initial), run.decisions,
-        entropy, uncertainty, seconds, run.counts.nfe, run.candidates,
-    )  # fmt: skip
 
 
 def save_order(path: str | Path, order: list[int], mask: Tensor, entropy: list[float] | None = None) -> Path:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,9 +18,10 @@ from invdiff.noise import Gaussian
 from invdiff.operators.base import LinearOperator
 from invdiff.policies import Belief, Candidates, Instrument
 from invdiff.policies.instruments import data_of
+from invdiff.posterior import Posterior
 from invdiff.priors.base import Prior
 from invdiff.random import Streams, generator
-from invdiff.samplers.active.result import Decision
+from invdiff.samplers.active.result import Acquisition, Decision
 from invdiff.samplers.base import start
 from invdiff.schedules import karras
 from invdiff.solvers.base import State, steps_within
@@ -29,7 +30,7 @@ from invdiff.units import rescale, with_texture
 if TYPE_CHECKING:
     from invdiff.samplers.active.loop import Active
 
-__all__ = ["Run"]
+__all__ = ["Run", "finished"]
 
 _CHOICE, _BELIEF = 2**48, 2**49  # streams of the policies and of the particles, far from those of the draws
 
@@ -184,3 +185,44 @@ class Run(AbstractContextManager["Run"]):
         if self.watch:
             self.watch(seen)
         return bool(groups)
+
+
+def finished(run: Run, x: Tensor, seconds: float) -> Acquisition:
+    """Gather a run's results; x are the draws in the prior's unit."""
+    belief = run.belief.of_particles(x, run.operator, run.noise.scaled(run.factor))
+    x = x / run.factor
+    if run.operator.support is not None:
+        x = x * run.operator.support
+    decided = [d for d in run.decisions if d.groups]
+    entropy = [d.entropy for d in run.decisions] + [belief.entropy]
+    uncertainty = [d.uncertainty for d in run.decisions] + [belief.uncertainty]
+    measurement = run.measurement
+    between = run.between(seconds)
+    diagnostics: dict[str, Any] = {
+        "nfe": run.counts.nfe,
+        "vjp": run.counts.vjp,
+        "seconds": round(seconds, 3),
+        "seconds_per_decision": between,
+        "policy_seconds": sum(d.seconds for d in decided) / max(1, len(decided)),
+        "entropy": entropy,
+        "uncertainty": uncertainty,
+        "order": run.order,
+    }
+    if measurement.count:
+        diagnostics["chi2_ratio"] = float(measurement.chi2(x).mean()) / measurement.count
+    options = run.options
+    posterior = Posterior.from_draws(
+        x,
+        coords=measurement.coords,
+        attrs={
+            "sampler": options.name, "policy": options.policy.name, "mode": options.mode, "seed": run.seed,
+            "budget": options.budget, "operator": repr(measurement.operator), "scale_to_prior_unit": run.factor,
+            **measurement.attributes(),
+            **run.bare.describe(),
+        },
+        diagnostics=diagnostics,
+    )  # fmt: skip
+    return Acquisition(
+        posterior, measurement, run.candidates.mask(run.order), run.order, len(run.plan.initial), run.decisions,
+        entropy, uncertainty, seconds, run.counts.nfe, run.candidates,
+    )  # fmt: skip
