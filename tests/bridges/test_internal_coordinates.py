@@ -29,6 +29,15 @@ def molecules(n: int = 40) -> Tensor:
     return 0.1 * chain + 0.004 * torch.randn(n, 9, 3, generator=rng, dtype=torch.float64)
 
 
+class End:
+    """The distance of two atoms."""
+
+    period, units = (None,), ("nm",)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[:, 0] - x[:, 3]).norm(dim=1, keepdim=True)
+
+
 def test_tree_places_every_atom_by_earlier_ones() -> None:
     rows, placed = tree(BONDS, SYMBOLS), set[int]()
     bonded = {frozenset(b) for b in BONDS}
@@ -105,12 +114,6 @@ def test_impossible_coordinates_have_no_energy_and_spoil_no_other() -> None:
 
 
 def test_failures_in_the_chart_count_for_the_molecule() -> None:
-    class End:
-        period, units = (None,), ("nm",)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return (x[:, 0] - x[:, 3]).norm(dim=1, keepdim=True)
-
     x = molecules()
     chart = Chart(x, BONDS, SYMBOLS)
     target = Target(FromPotential(lambda z: pair_distances(z).sum(1), (9, 3), "kJ/mol"), 2.5, End())
@@ -139,12 +142,6 @@ def test_rotors_fold_and_windows_cut_where_told() -> None:
 
 
 def test_variable_of_x_is_one_of_q() -> None:
-    class End:
-        period, units = (None,), ("nm",)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return (x[:, 0] - x[:, 3]).norm(dim=1, keepdim=True)
-
     x = molecules()
     chart = Chart(x, BONDS, SYMBOLS)
     assert torch.allclose(ChartVariable(End(), chart).forward(chart.encode(x)), End().forward(x), atol=1e-12)
