@@ -15,6 +15,7 @@ from invdiff.guidance import DDS
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity, Matrix
 from invdiff.priors.base import CallablePrior, Prior, Units, as_prior
+from invdiff.priors.slices import SlicePrior
 from invdiff.random import generator
 from invdiff.samplers.guided import Guided
 from invdiff.schedules import ddpm, karras
@@ -231,3 +232,20 @@ def test_draws_are_zero_where_no_coil_sees(sampler: str) -> None:
     draws = invdiff.sample(m, denoise, sampler, 2, nfe=20, progress=False).draws.values
     assert (draws[..., 3] == 0).all()
     assert np.abs(draws[..., :3]).min() > 0.5
+
+
+def slices_of_a_volume() -> tuple[invdiff.Measurement, Prior, int]:
+    """A volume whose slices have 64 x 64 pixels, and a budget that holds a draw, and slices without their gradient."""
+    plane = CallablePrior(lambda x, sigma: x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2), "real", 0.01, 10.0, 1.0)
+    volume = Identity((1, 2, 64, 64))
+    measurement = invdiff.Measurement(torch.zeros(1, 2, 64, 64), volume, Gaussian(1.0))
+    return measurement, SlicePrior(plane), (700 << 20) + (16 << 20)
+
+
+def test_memory_counts_draws_and_gradients_of_volumes() -> None:
+    measurement, prior, memory = slices_of_a_volume()
+    invdiff.sample(measurement, prior, "dds", 1, nfe=2, memory=memory, progress=False)
+    with pytest.raises(InputError, match="for its data and draws"):
+        invdiff.sample(measurement, prior, "dds", 100, nfe=2, memory=memory, progress=False)
+    with pytest.raises(InputError, match="memory is"):
+        invdiff.sample(measurement, prior, "mmps", 1, nfe=2, memory=memory, progress=False)

@@ -9,6 +9,7 @@ from invdiff.errors import InputError
 from invdiff.measurement import Measurement
 from invdiff.noise import Gaussian
 from invdiff.operators.matrix import Identity, Matrix
+from invdiff.operators.mri.nufft import NonCartesianMRI
 from invdiff.operators.mri.sense import MRI
 from invdiff.operators.transforms import Fourier
 from invdiff.posterior import Posterior
@@ -75,3 +76,5 @@ def test_data_and_draws_are_counted_beside_an_image_in_the_making() -> None:
     assert real == 3 * 4 + 12 * 7 * 6 * 4
     bare = Measurement(torch.zeros(1, 4, 5, dtype=torch.complex64), Fourier((1, 4, 5)), Gaussian(1.0))
     assert held_beside(bare, 1) == 16 * 20 * 8 + 12 * 20 * 8  # an operator that holds nothing
+    few = NonCartesianMRI(torch.ones(3, 8, 8, dtype=torch.complex64), torch.rand(5, 2) - 0.5)
+    assert held_beside(Measurement(torch.zeros(3, 5) + 0j, few, Gaussian(1.0)), 0) == 16 * 3 * 64 * 8  # coil maps

@@ -11,6 +11,7 @@ from invdiff.priors.base import CallablePrior, Prior
 from invdiff.priors.blended import Blended
 from invdiff.priors.gaussian_field import GaussianFieldPrior, matern
 from invdiff.priors.slices import SlicePrior, on_slices
+from invdiff.samplers.smc_data import denoise_with_vjp
 
 SHAPE = (1, 5, 6, 7)
 
@@ -94,6 +95,8 @@ def test_gradients_are_the_same_however_many_slices_go_at_once(chunk):
     with torch.inference_mode():  # as the engine runs what declares no gradient
         guidance = Guidance(SlicePrior(plane, chunk=chunk), None)  # type: ignore[arg-type]
         x0, vjp = guidance.denoise_with_vjp(x.detach()[:1], 0.5)
+        torch.testing.assert_close(vjp(torch.ones_like(x0)), slope[:1] / 1.25)
+        x0, vjp = denoise_with_vjp(guidance.prior, x.detach()[:1], 0.5, guidance.counts, 1)
         torch.testing.assert_close(vjp(torch.ones_like(x0)), slope[:1] / 1.25)
     calls.clear()
     with torch.no_grad():

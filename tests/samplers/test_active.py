@@ -155,6 +155,9 @@ def test_one_mask_means_one_result(tmp_path: Path) -> None:
         instrument, candidates, prior, 4, progress=False
     )
     assert replay.order == chosen.order and replay.nfe == 6
+    decided = sum(bool(d.groups) for d in chosen.decisions)
+    assert 0 < chosen.seconds_per_decision < chosen.seconds / decided  # the draws in the end belong to no decision
+    assert replay.posterior.diagnostics["vjp"] == 6 * 3  # particles and draws by `mmps`, three gradients each
     np.testing.assert_array_equal(replay.posterior.draws, chosen.posterior.draws)
     np.save(tmp_path / "mask.npy", np.isin(np.arange(8), chosen.order))
     assert load_order(tmp_path / "mask.npy") == sorted(chosen.order)

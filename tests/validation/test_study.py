@@ -133,6 +133,8 @@ def test_weighted_draws_are_resampled():
     assert found.shape == draws.shape
     assert abs(float((found >= 500).double().mean()) - 0.75) < 2e-3  # systematic: within one draw of each
     assert torch.equal(equal_weights(Posterior.from_draws(draws), rng()), draws)
+    even = Posterior.from_draws(draws, log_weight=torch.zeros(1000))
+    assert torch.equal(equal_weights(even, rng()), draws)  # each once
 
 
 def test_weighted_draws_of_several_problems_are_resampled_each():
